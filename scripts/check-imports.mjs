@@ -1,0 +1,78 @@
+// Import direction and cycles: which room may import which, by DESIGN's rule that adapters import pure code, never one
+// another. A type-only import crosses rooms freely (it leaves nothing behind at run time).
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = join(dirname(dirname(fileURLToPath(import.meta.url))), "src");
+
+/** Room → rooms whose code it may use. `cli` and `gateway.ts` know all. */
+const MAY_IMPORT = {
+  kernel: [],
+  codec: [],
+  observation: [],
+  config: ["kernel", "observation"],
+  identity: ["kernel", "config"],
+  outbox: ["kernel", "config", "observation"],
+  uplink: ["kernel", "config", "observation"],
+  sources: ["kernel", "config", "codec", "observation", "identity"],
+  operations: ["kernel", "config", "observation"],
+  simulator: ["kernel", "config", "codec", "observation", "identity"],
+  cli: ["kernel", "config", "codec", "observation", "identity", "outbox", "uplink", "operations", "simulator", "."],
+  ".": ["kernel", "config", "codec", "observation", "identity", "outbox", "uplink", "sources", "operations", "cli"],
+};
+/** Rooms without I/O, timers or a clock of their own, and the Node.js modules they may use all the same. */
+const PURE = { codec: [], observation: ["node:crypto"] };
+
+const sources = (folder) =>
+  readdirSync(folder).flatMap((entry) => {
+    const path = join(folder, entry);
+    if (statSync(path).isDirectory()) return sources(path);
+    return entry.endsWith(".ts") ? [path] : [];
+  });
+
+const room = (path) => {
+  const [first, second] = relative(root, path).split("/");
+  return second === undefined ? "." : first;
+};
+
+const IMPORT =
+  /(?:^|\n)\s*(?:import|export)\s+(type\s)?(?:[^"';]*?\sfrom\s+)?["']([^"']+)["']|import\(\s*["']([^"']+)["']/g;
+const problems = [];
+const graph = new Map();
+for (const file of sources(root)) {
+  const here = relative(root, file);
+  const edges = [];
+  for (const [, typeOnly, named, dynamic] of readFileSync(file, "utf8").matchAll(IMPORT)) {
+    const specifier = named ?? dynamic;
+    if (!specifier.startsWith(".")) {
+      const pure = PURE[room(file)];
+      if (pure !== undefined && !typeOnly && !pure.includes(specifier))
+        problems.push(`${here} is in a pure room and imports ${specifier}`);
+      continue;
+    }
+    const target = resolve(dirname(file), specifier);
+    if (typeOnly) continue;
+    if (named !== undefined) edges.push(target);
+    if (room(target) !== room(file) && !MAY_IMPORT[room(file)]?.includes(room(target)))
+      problems.push(`${here} may not import ${relative(root, target)}`);
+  }
+  graph.set(file, edges);
+}
+
+const done = new Set();
+const walk = (file, trail) => {
+  if (trail.includes(file)) {
+    const cycle = [...trail.slice(trail.indexOf(file)), file];
+    problems.push(`import cycle: ${cycle.map((path) => relative(root, path)).join(" → ")}`);
+    return;
+  }
+  if (done.has(file)) return;
+  for (const next of graph.get(file) ?? []) walk(next, [...trail, file]);
+  done.add(file);
+};
+for (const file of graph.keys()) walk(file, []);
+
+for (const problem of problems) console.error(problem);
+if (problems.length > 0) process.exit(1);
+console.log(`imports: ${graph.size} files, direction and cycles in order`);

@@ -1,0 +1,24 @@
+/**
+ * The books. Every accepted reading has exactly one fate, and `accepted` is always the sum of all the others but
+ * `duplicates` (contract, section 1.2).
+ */
+export interface Ledger {
+  readonly accepted: number;
+  readonly pending: number;
+  readonly delivered: number;
+  readonly expired: number;
+  readonly evicted: number;
+  readonly thinned: number;
+  readonly deadLettered: number;
+  readonly damaged: number;
+  /** Copies that were recognised and acknowledged; never accepted, so not part of the balance. */
+  readonly duplicates: number;
+}
+
+/** The fates, in the order in which the contract lists them. */
+export const FATES = ["pending", "delivered", "expired", "evicted", "thinned", "deadLettered", "damaged"] as const;
+
+/** `accepted` less the sum of all fates: 0, or the books do not balance. */
+export function imbalance(ledger: Ledger): number {
+  return FATES.reduce((rest, fate) => rest - ledger[fate], ledger.accepted);
+}
