@@ -5,7 +5,7 @@
 export interface Clock {
   /** Wall time in milliseconds since the Unix epoch. For records, never for durations. */
   now(): number;
-  /** Milliseconds since an arbitrary start; never steps back. */
+  /** Milliseconds since the machine's start (on Linux); never steps back, comparable between processes of one boot. */
   monotonic(): number;
   /** Calls `action` once after `delayMs` (0 or more); the returned function cancels it. Does not keep the process alive. */
   after(delayMs: number, action: () => void): () => void;
@@ -46,10 +46,13 @@ export function sleepOn(clock: Pick<Clock, "after">, delayMs: number, signal?: A
   });
 }
 
+/** What `performance.now()`, which counts from the process's start, lacks to CLOCK_MONOTONIC. */
+const MONOTONIC_OFFSET_MS = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+
 /** The machine's own clocks. */
 export const systemClock: Clock = {
   now: () => Date.now(),
-  monotonic: () => performance.now(),
+  monotonic: () => MONOTONIC_OFFSET_MS + performance.now(),
   after,
   sleep: (delayMs, signal) => sleepOn({ after }, delayMs, signal),
 };

@@ -1,0 +1,36 @@
+/** A block's readings: their texts, their sequence numbers, and some of them as a block of their own. Pure. */
+import { decodeSegment, encodeSegment, SEPARATOR } from "./segment.ts";
+import { collapse, type Run } from "./sequence.ts";
+import { type Block, type BlockHead, bandStart, seqOf } from "./store.ts";
+
+/** The sequence numbers of a block's readings, in order. */
+export function runsOf(head: BlockHead): readonly Run[] {
+  return head.sequence === null ? [[seqOf(head.key), head.lastSeq]] : (JSON.parse(head.sequence) as Run[]);
+}
+
+/** The readings' JSON, one by one. */
+export function textsOf(block: Block): string[] {
+  return decodeSegment(block.body, block.rawBytes);
+}
+
+/** The id stands first in an observation's JSON: `{"id":"…`. */
+export function idOf(text: string): string {
+  return text.slice(7, 43);
+}
+
+/** Some of a block's readings as a block of their own, in a band. */
+export function rebuilt(block: Block, band: number, texts: readonly string[], numbers: readonly number[]): Block {
+  const { body, rawBytes, rawCrc } = encodeSegment(texts.join(SEPARATOR), texts.length);
+  const runs = collapse(numbers);
+  const first = runs[0]?.[0] ?? 0;
+  return {
+    ...block,
+    key: bandStart(band) + first,
+    lastSeq: runs.at(-1)?.[1] ?? first,
+    count: texts.length,
+    sequence: runs.length > 1 ? JSON.stringify(runs) : null,
+    rawBytes,
+    rawCrc,
+    body,
+  };
+}

@@ -1,0 +1,138 @@
+/** Readings that fusion refused for good: kept with their reasons, up to a bound, until somebody requeues or drops them. */
+import type { ClockQuality } from "../observation/observation.ts";
+import type { DeadLetterReason } from "./batch.ts";
+import type { Queue } from "./queue.ts";
+import { encodeSegment } from "./segment.ts";
+import { Band, type Block, bandStart, type DeadLetter, type Store } from "./store.ts";
+
+/** Ids of dead letters, or all of them. */
+export type DeadLetterSelection = readonly string[] | "all";
+
+/** How many dead letters were changed, and which ids are none. */
+export interface DeadLetterChange {
+  readonly changed: number;
+  readonly unknown: readonly string[];
+}
+
+const PER_TRANSACTION = 500;
+
+/** No boot has this number: a block that carries it counts its age by wall time. */
+const UNKNOWN_BOOT = 0;
+
+export class DeadLetters {
+  readonly #store: Store;
+  readonly #queue: Queue;
+  readonly #max: number;
+  readonly #onDropped: (ids: readonly string[]) => void;
+  #count: number;
+
+  /** Keeps at most `max`; `onDropped` hears of the oldest, which make room. */
+  constructor(store: Store, queue: Queue, max: number, onDropped: (ids: readonly string[]) => void) {
+    this.#store = store;
+    this.#queue = queue;
+    this.#max = max;
+    this.#onDropped = onDropped;
+    this.#count = store.countDeadLetters();
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Within a transaction that also changes the ledger. */
+  bury(letter: Pick<DeadLetter, "seq" | "id" | "lane" | "reading" | "refusedAt">, reason: DeadLetterReason): void {
+    const problem = reason.problem === undefined ? null : JSON.stringify(reason.problem);
+    this.#store.insertDeadLetter({ ...letter, code: reason.code, detail: reason.detail, problem });
+    this.#count++;
+    const excess = this.#count - this.#max;
+    if (excess <= 0) return;
+    const oldest = this.#store.deadLetters(0, excess);
+    for (const { seq } of oldest) this.#store.deleteDeadLetter(seq);
+    this.#count -= oldest.length;
+    this.#onDropped(oldest.map(({ id }) => id));
+  }
+
+  /** Counts again, after a transaction that buried some was rolled back. */
+  recount(): void {
+    this.#count = this.#store.countDeadLetters();
+  }
+
+  /** Puts dead letters back into the queue, ahead of what waits in their lanes. */
+  requeue(selection: DeadLetterSelection): DeadLetterChange {
+    return this.#change(
+      selection,
+      (letter) => {
+        this.#store.insertBlock(blockOf(letter));
+        this.#store.addToLedger(letter.lane, { pending: 1, deadLettered: -1 });
+      },
+      ({ lane }) => this.#queue.defer(lane, 1, 0),
+    );
+  }
+
+  /** Forgets dead letters; they stay counted as dead-lettered. */
+  drop(selection: DeadLetterSelection): DeadLetterChange {
+    return this.#change(
+      selection,
+      () => {},
+      () => {},
+    );
+  }
+
+  #change(
+    selection: DeadLetterSelection,
+    within: (letter: DeadLetter) => void,
+    after: (letter: DeadLetter) => void,
+  ): DeadLetterChange {
+    const unknown = selection === "all" ? [] : selection.filter((id) => this.#store.deadLettersOf(id).length === 0);
+    let changed = 0;
+    for (const letters of this.#selected(selection)) {
+      this.#store.transaction(() => {
+        for (const letter of letters) {
+          this.#store.deleteDeadLetter(letter.seq);
+          within(letter);
+        }
+      });
+      for (const letter of letters) after(letter);
+      changed += letters.length;
+      this.#count -= letters.length;
+    }
+    return { changed, unknown };
+  }
+
+  /** Selected dead letters, a transaction's worth at a time. */
+  *#selected(selection: DeadLetterSelection): Generator<readonly DeadLetter[]> {
+    if (selection !== "all") {
+      yield [...new Set(selection)].flatMap((id) => this.#store.deadLettersOf(id));
+      return;
+    }
+    for (;;) {
+      const letters = this.#store.deadLetters(0, PER_TRANSACTION);
+      if (letters.length === 0) return;
+      yield letters;
+    }
+  }
+}
+
+function blockOf(letter: DeadLetter): Block {
+  const { body, rawBytes, rawCrc } = encodeSegment(letter.reading, 1);
+  const reading = JSON.parse(letter.reading) as {
+    ts_iso: string;
+    gateway: { received_at: string; clock: ClockQuality };
+  };
+  const observedAt = Date.parse(reading.ts_iso);
+  return {
+    key: bandStart(Band.deferred(letter.lane)) + letter.seq,
+    lastSeq: letter.seq,
+    count: 1,
+    sequence: null,
+    observedFrom: observedAt,
+    observedTo: observedAt,
+    acceptedAt: Date.parse(reading.gateway.received_at),
+    acceptedMonotonic: 0,
+    boot: UNKNOWN_BOOT,
+    clock: reading.gateway.clock,
+    rawBytes,
+    rawCrc,
+    body,
+  };
+}

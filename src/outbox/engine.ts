@@ -1,0 +1,462 @@
+/**
+ * What the outbox does, synchronously, on one store: commit, lease, settle, and look. It runs in the worker thread while the
+ * daemon runs, and in a command's own thread while it does not.
+ *
+ * Invariants:
+ * - The ledger changes in the same transaction as what it counts, and balances after every one.
+ * - A lease lives in memory only: after a crash everything unsettled waits again, with the same ids.
+ * - Nothing here grows with the backlog: a lease reads the blocks that it takes, no more.
+ *
+ * It does not decide when to commit or when to send; that is the outbox's face and the forwarder.
+ */
+import { createHash } from "node:crypto";
+import { type ClockQuality, PRIORITIES } from "../observation/observation.ts";
+import type { Batch, BatchLimits, IndexRange, Settlement } from "./batch.ts";
+import { idOf, rebuilt, runsOf, textsOf } from "./block.ts";
+import { type DeadLetterChange, type DeadLetterSelection, DeadLetters } from "./dead-letters.ts";
+import type { Ledger } from "./ledger.ts";
+import { isHeldBack, Queue, roomFor } from "./queue.ts";
+import { encodeSegment, gzipOf, plainOf, SEPARATOR, type Segment } from "./segment.ts";
+import { expand, merge, type Run, slice } from "./sequence.ts";
+import {
+  BANDS,
+  Band,
+  type BlockHead,
+  bandEnd,
+  bandOf,
+  bandStart,
+  type DeadLetter,
+  LANES,
+  type Store,
+  seqOf,
+} from "./store.ts";
+
+/** Readings of one lane that are committed together, as the face collected them. */
+export interface NewBlock {
+  readonly lane: number;
+  readonly firstSeq: number;
+  readonly count: number;
+  /** The observations' JSON, joined by `SEPARATOR`. */
+  readonly text: string;
+  readonly observedFrom: number;
+  readonly observedTo: number;
+  readonly acceptedAt: number;
+  readonly acceptedMonotonic: number;
+  readonly clock: ClockQuality;
+}
+
+/** Everything that one transaction does. */
+export interface Commit {
+  readonly blocks: readonly NewBlock[];
+  readonly settlements: readonly { readonly lease: number; readonly settlement: Settlement }[];
+  /** Copies recognised since the last commit. */
+  readonly duplicates: number;
+}
+
+/** What there is, in numbers, after a change. */
+export interface Books {
+  /** By lane. */
+  readonly ledgers: readonly Ledger[];
+  /** Readings that could be leased at once, by lane. */
+  readonly available: readonly number[];
+  /** Until readings that wait for a later try are due, ms; `undefined` where none do. */
+  readonly deferredDueIn: number | undefined;
+  readonly lastSeq: number;
+  readonly deadLetters: number;
+}
+
+export interface OutboxFigures {
+  readonly bytes: number;
+  readonly walBytes: number;
+  /** Since the oldest waiting reading was accepted; `undefined` where none waits. */
+  readonly oldestAgeMs: number | undefined;
+}
+
+interface LeasedBlock {
+  readonly key: number;
+  readonly lane: number;
+  readonly count: number;
+  readonly runs: readonly Run[];
+}
+
+interface Lease {
+  readonly blocks: readonly LeasedBlock[];
+  readonly count: number;
+  readonly replayed: boolean;
+  readonly compression: BatchLimits["compression"];
+  readonly sentAt: string;
+}
+
+export interface EngineOptions {
+  readonly gatewayId: string;
+  /** Monotonic time, ms since boot. */
+  readonly monotonic: () => number;
+  readonly now: () => number;
+  readonly maxDeadLetters: number;
+  /** One line for each thing that an operator ought to know. */
+  readonly onNotice: (notice: Notice) => void;
+}
+
+export type Notice =
+  | { readonly kind: "damaged"; readonly readings: number; readonly detail: string }
+  | { readonly kind: "dead-letters-dropped"; readonly ids: readonly string[] };
+
+export class Engine {
+  readonly #store: Store;
+  readonly #options: EngineOptions;
+  readonly #leases = new Map<number, Lease>();
+  readonly #queue: Queue;
+  readonly #letters: DeadLetters;
+  #nextLease = 1;
+  #ledgers: Ledger[];
+  #lastSeq: number;
+
+  constructor(store: Store, options: EngineOptions) {
+    this.#store = store;
+    this.#options = options;
+    this.#ledgers = store.ledgers();
+    this.#lastSeq = store.lastSeq();
+    this.#queue = new Queue(store, options.monotonic);
+    this.#letters = new DeadLetters(store, this.#queue, options.maxDeadLetters, (ids) =>
+      options.onNotice({ kind: "dead-letters-dropped", ids }),
+    );
+  }
+
+  /** Stores new readings and settles leases, in one transaction. Durable once this has returned. */
+  commit(commit: Commit): void {
+    const effects = this.#transaction(() => {
+      this.#insert(commit.blocks);
+      if (commit.duplicates > 0) this.#store.addToLedger(0, { duplicates: commit.duplicates });
+      return commit.settlements.flatMap(({ lease, settlement }) => this.#settle(lease, settlement));
+    });
+    // Memory follows only what has been committed: a transaction that failed leaves leases as they were.
+    for (const effect of effects) effect();
+    this.#refresh();
+  }
+
+  /** The next readings to send, or `undefined`. */
+  lease(limits: BatchLimits): Batch | undefined {
+    for (;;) {
+      const taken = this.#queue.next(limits);
+      if (taken.length === 0) return undefined;
+      const first = taken[0]?.head as BlockHead;
+      if (taken.length === 1 && exceeds(first, limits) && first.count > 1) {
+        this.#split(first, limits);
+        continue;
+      }
+      const lease: Lease = {
+        blocks: taken.map(({ head, lane }) => ({ key: head.key, lane, count: head.count, runs: runsOf(head) })),
+        count: taken.reduce((sum, { head }) => sum + head.count, 0),
+        replayed: isHeldBack(first, limits),
+        compression: limits.compression,
+        sentAt: new Date(this.#options.now()).toISOString(),
+      };
+      const segments = this.#segments(lease);
+      if (segments === undefined) continue;
+      return this.#register(lease, segments, limits);
+    }
+  }
+
+  /** A part of a leased batch as a request of its own. */
+  part(leaseId: number, range: IndexRange): Batch {
+    const lease = this.#lease(leaseId);
+    const texts = this.#texts(lease).slice(range.from, range.to);
+    return this.#batch(leaseId, lease, range, [encodeSegment(texts.join(SEPARATOR), texts.length)]);
+  }
+
+  /** The ids of a lease's readings, in order. */
+  ids(leaseId: number): string[] {
+    return this.#texts(this.#lease(leaseId)).map(idOf);
+  }
+
+  /** Numbers after the last change. */
+  books(): Books {
+    return {
+      ledgers: this.#ledgers,
+      available: this.#queue.available(this.#ledgers),
+      deferredDueIn: this.#queue.deferredDueIn(),
+      lastSeq: this.#lastSeq,
+      deadLetters: this.#letters.count,
+    };
+  }
+
+  /** Numbers that cost a look at the file. */
+  figures(): OutboxFigures {
+    const { used, wal } = this.#store.bytes();
+    const now = this.#options.now();
+    const ages = BANDS.flatMap((band) => {
+      const head = this.#store.firstHead(bandStart(band), bandEnd(band));
+      if (head === undefined) return [];
+      const sameBoot = head.boot === this.#store.boot;
+      return [sameBoot ? this.#options.monotonic() - head.acceptedMonotonic : now - head.acceptedAt];
+    });
+    return { bytes: used, walBytes: wal, oldestAgeMs: ages.length === 0 ? undefined : Math.max(0, ...ages) };
+  }
+
+  deadLetters(after: number, limit: number): DeadLetter[] {
+    return this.#store.deadLetters(after, limit);
+  }
+
+  deadLettersOf(id: string): DeadLetter[] {
+    return this.#store.deadLettersOf(id);
+  }
+
+  requeue(selection: DeadLetterSelection): DeadLetterChange {
+    return this.#refreshAfter(this.#letters.requeue(selection));
+  }
+
+  drop(selection: DeadLetterSelection): DeadLetterChange {
+    return this.#refreshAfter(this.#letters.drop(selection));
+  }
+
+  #transaction<T>(change: () => T): T {
+    try {
+      return this.#store.transaction(change);
+    } catch (fault) {
+      this.#letters.recount();
+      throw fault;
+    }
+  }
+
+  #insert(blocks: readonly NewBlock[]): void {
+    for (const { lane, firstSeq, count, text, ...times } of blocks) {
+      const { body, rawBytes, rawCrc } = encodeSegment(text, count);
+      const lastSeq = firstSeq + count - 1;
+      const key = bandStart(Band.waiting(lane)) + firstSeq;
+      this.#store.insertBlock({
+        ...times,
+        key,
+        lastSeq,
+        count,
+        sequence: null,
+        boot: this.#store.boot,
+        rawBytes,
+        rawCrc,
+        body,
+      });
+      this.#store.addToLedger(lane, { accepted: count, pending: count });
+      this.#store.setLastSeq(lane, lastSeq);
+    }
+  }
+
+  #register(lease: Lease, segments: readonly Segment[], limits: BatchLimits): Batch {
+    const id = this.#nextLease++;
+    this.#leases.set(id, lease);
+    this.#queue.take(lease.blocks);
+    return this.#batch(id, lease, { from: 0, to: lease.count }, segments, limits.compression);
+  }
+
+  #batch(
+    leaseId: number,
+    lease: Lease,
+    range: IndexRange,
+    segments: readonly Segment[],
+    compression: BatchLimits["compression"] = lease.compression,
+  ): Batch {
+    const runs = slice(
+      lease.blocks.flatMap((block) => block.runs),
+      range.from,
+      range.to,
+    );
+    const head = `{"schema":"summit.observations/1","gateway_id":${JSON.stringify(this.#options.gatewayId)},"sent_at":"${lease.sentAt}","replayed":${lease.replayed},"observations":[\n`;
+    const encode = compression === "gzip" ? gzipOf : plainOf;
+    const ordered = merge(runs);
+    return {
+      lease: leaseId,
+      range,
+      count: range.to - range.from,
+      firstSeq: ordered[0]?.[0] ?? 0,
+      lastSeq: ordered.at(-1)?.[1] ?? 0,
+      priority: PRIORITIES[lease.blocks[0]?.lane ?? 0] ?? "critical",
+      replayed: lease.replayed,
+      idempotencyKey: this.#keyOf(ordered),
+      body: encode(head, segments, "]}"),
+      contentEncoding: compression === "gzip" ? "gzip" : undefined,
+    };
+  }
+
+  /** From what the readings are, not from how they lie in blocks: the same set has the same key however it was cut. */
+  #keyOf(runs: readonly Run[]): string {
+    const named = runs.map(([first, last]) => `${first}-${last}`).join(",");
+    return createHash("sha256").update(`${this.#store.outboxId} ${named}`).digest("hex").slice(0, 32);
+  }
+
+  /** The bodies of a lease's blocks; `undefined` where one was damaged and has been set aside. */
+  #segments(lease: Lease): Segment[] | undefined {
+    const segments: Segment[] = [];
+    for (const { key } of lease.blocks) {
+      const block = this.#store.block(key);
+      if (block === undefined) throw new Error(`block ${key} vanished`);
+      if (block === "damaged") {
+        this.#setAside(key);
+        return undefined;
+      }
+      segments.push(block);
+    }
+    return segments;
+  }
+
+  #texts(lease: Lease): string[] {
+    return lease.blocks.flatMap(({ key }) => {
+      const block = this.#store.block(key);
+      if (block === undefined || block === "damaged") throw new Error(`block ${key} vanished from under its lease`);
+      return textsOf(block);
+    });
+  }
+
+  #setAside(key: number): void {
+    const band = bandOf(key);
+    const lane = band % LANES;
+    const head = this.#store.firstHead(key, key + 1);
+    const readings = head?.count ?? 0;
+    const detail = `checksum of the block at sequence number ${seqOf(key)} does not match`;
+    this.#store.transaction(() => {
+      this.#store.setAside(key, this.#options.now(), detail);
+      this.#store.addToLedger(lane, { pending: -readings, damaged: readings });
+    });
+    this.#queue.left(lane, key, readings);
+    this.#refresh();
+    this.#options.onNotice({ kind: "damaged", readings, detail });
+  }
+
+  /** Cuts a block that today's limits no longer allow into blocks that they do. */
+  #split(head: BlockHead, limits: BatchLimits): void {
+    const block = this.#store.block(head.key);
+    if (block === undefined) return;
+    if (block === "damaged") {
+      this.#setAside(head.key);
+      return;
+    }
+    const texts = textsOf(block);
+    const numbers = expand(runsOf(block));
+    this.#store.transaction(() => {
+      this.#store.deleteBlock(block.key);
+      let from = 0;
+      while (from < texts.length) {
+        let to = from + 1;
+        let bytes = Buffer.byteLength(texts[from] ?? "");
+        while (to < texts.length && to - from < limits.maxReadings) {
+          bytes += SEPARATOR.length + Buffer.byteLength(texts[to] ?? "");
+          if (bytes > roomFor(limits)) break;
+          to++;
+        }
+        this.#store.insertBlock(rebuilt(block, bandOf(block.key), texts.slice(from, to), numbers.slice(from, to)));
+        from = to;
+      }
+    });
+  }
+
+  /** Within a transaction: the fates of one lease. Returns what to do in memory once it has been committed. */
+  #settle(leaseId: number, settlement: Settlement): (() => void)[] {
+    const lease = this.#lease(leaseId);
+    const fates = fatesOf(lease.count, settlement);
+    const effects: (() => void)[] = [() => this.#end(leaseId, lease)];
+    let at = 0;
+    for (const block of lease.blocks) {
+      const own = fates?.slice(at, at + block.count);
+      at += block.count;
+      if (own === undefined) this.#deliverWhole(block, effects);
+      else if (own.some((fate) => fate !== "waiting"))
+        this.#settleBlock(block, own, settlement, at - block.count, effects);
+      else effects.push(() => this.#queue.lookAgainFrom(block.lane, block.key));
+    }
+    return effects;
+  }
+
+  #deliverWhole(block: LeasedBlock, effects: (() => void)[]): void {
+    this.#store.deleteBlock(block.key);
+    this.#store.addToLedger(block.lane, { pending: -block.count, delivered: block.count });
+    effects.push(() => this.#queue.left(block.lane, block.key, block.count));
+  }
+
+  #settleBlock(
+    leased: LeasedBlock,
+    fates: readonly Fate[],
+    settlement: Settlement,
+    offset: number,
+    effects: (() => void)[],
+  ): void {
+    if (fates.every((fate) => fate === "delivered")) {
+      this.#deliverWhole(leased, effects);
+      return;
+    }
+    const block = this.#store.block(leased.key);
+    if (block === undefined || block === "damaged")
+      throw new Error(`block ${leased.key} vanished from under its lease`);
+    const texts = textsOf(block);
+    const numbers = expand(leased.runs);
+    const pick = (wanted: Fate) => fates.flatMap((fate, index) => (fate === wanted ? [index] : []));
+    const rewrite = (indexes: readonly number[], band: number): number | undefined => {
+      if (indexes.length === 0) return undefined;
+      const kept = indexes.map((index) => texts[index] ?? "");
+      const next = rebuilt(
+        block,
+        band,
+        kept,
+        indexes.map((index) => numbers[index] ?? 0),
+      );
+      this.#store.insertBlock(next);
+      return next.key;
+    };
+    const { lane } = leased;
+    const dead = pick("dead");
+    const delivered = pick("delivered").length;
+    const later = pick("later");
+    this.#store.deleteBlock(leased.key);
+    const waitingKey = rewrite(pick("waiting"), bandOf(leased.key));
+    rewrite(later, Band.deferred(lane));
+    for (const index of dead) {
+      const reading = texts[index] ?? "";
+      const reason = settlement.deadLettered.find((letter) => letter.index === offset + index);
+      this.#letters.bury(
+        { seq: numbers[index] ?? 0, id: idOf(reading), lane, reading, refusedAt: this.#options.now() },
+        reason ?? { code: "unknown", detail: "" },
+      );
+    }
+    this.#store.addToLedger(lane, { pending: -delivered - dead.length, delivered, deadLettered: dead.length });
+    if (waitingKey !== undefined) effects.push(() => this.#queue.lookAgainFrom(lane, waitingKey));
+    effects.push(() => {
+      this.#queue.left(lane, leased.key, delivered + dead.length + later.length);
+      this.#queue.defer(lane, later.length, settlement.retryLater?.delayMs ?? 0);
+    });
+  }
+
+  #end(leaseId: number, lease: Lease): void {
+    this.#leases.delete(leaseId);
+    this.#queue.release(lease.blocks);
+  }
+
+  #lease(id: number): Lease {
+    const lease = this.#leases.get(id);
+    if (lease === undefined) throw new Error(`there is no lease ${id}`);
+    return lease;
+  }
+
+  #refreshAfter<T>(result: T): T {
+    this.#refresh();
+    return result;
+  }
+
+  #refresh(): void {
+    this.#ledgers = this.#store.ledgers();
+    this.#lastSeq = this.#store.lastSeq();
+    this.#queue.endFinishedPasses();
+  }
+}
+
+type Fate = "waiting" | "delivered" | "dead" | "later";
+
+/** The fate of each reading of a lease by position; `undefined` where all were delivered. */
+function fatesOf(count: number, settlement: Settlement): Fate[] | undefined {
+  const [only, ...more] = settlement.delivered;
+  if (only !== undefined && more.length === 0 && only.from === 0 && only.to === count) return undefined;
+  const fates = new Array<Fate>(count).fill("waiting");
+  for (const { from, to } of settlement.delivered) fates.fill("delivered", from, to);
+  for (const index of settlement.retryLater?.indexes ?? []) fates[index] = "later";
+  for (const { index } of settlement.deadLettered) fates[index] = "dead";
+  return fates;
+}
+
+function exceeds(head: BlockHead, limits: BatchLimits): boolean {
+  return head.count > limits.maxReadings || head.rawBytes > roomFor(limits);
+}

@@ -1,0 +1,66 @@
+/**
+ * The outbox's schema, step by step: step n brings `user_version` from n to n + 1. Steps that have been released are never
+ * edited; a new one is added.
+ *
+ * A block's `key` is its place: band × 2^48 + the first sequence number, so that the table itself is in the order in which
+ * readings are sent and needs no index (each index costs another page written per commit). Bands are named in
+ * `store.ts`. The last sequence number given away stands in the ledger, which every commit writes anyway: a table of its own would be
+ * another page. `block.body` stands last, so that reading the columns before it touches no overflow page.
+ */
+export const MIGRATIONS: readonly string[] = [
+  `CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+
+   CREATE TABLE boot (id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE) STRICT;
+
+   CREATE TABLE ledger (
+     lane INTEGER PRIMARY KEY,
+     accepted INTEGER NOT NULL DEFAULT 0,
+     pending INTEGER NOT NULL DEFAULT 0,
+     delivered INTEGER NOT NULL DEFAULT 0,
+     expired INTEGER NOT NULL DEFAULT 0,
+     evicted INTEGER NOT NULL DEFAULT 0,
+     thinned INTEGER NOT NULL DEFAULT 0,
+     dead_lettered INTEGER NOT NULL DEFAULT 0,
+     damaged INTEGER NOT NULL DEFAULT 0,
+     duplicates INTEGER NOT NULL DEFAULT 0,
+     last_seq INTEGER NOT NULL DEFAULT 0
+   ) STRICT;
+   INSERT INTO ledger (lane) VALUES (0), (1), (2), (3);
+
+   CREATE TABLE block (
+     key INTEGER PRIMARY KEY,
+     last_seq INTEGER NOT NULL,
+     count INTEGER NOT NULL,
+     sequence TEXT,
+     observed_from INTEGER NOT NULL,
+     observed_to INTEGER NOT NULL,
+     accepted_at INTEGER NOT NULL,
+     accepted_monotonic INTEGER NOT NULL,
+     boot INTEGER NOT NULL,
+     clock TEXT NOT NULL,
+     raw_bytes INTEGER NOT NULL,
+     raw_crc INTEGER NOT NULL,
+     row_crc INTEGER NOT NULL,
+     body BLOB NOT NULL
+   ) STRICT;
+
+   CREATE TABLE dead_letter (
+     seq INTEGER PRIMARY KEY,
+     id TEXT NOT NULL,
+     lane INTEGER NOT NULL,
+     code TEXT NOT NULL,
+     detail TEXT NOT NULL,
+     problem TEXT,
+     refused_at INTEGER NOT NULL,
+     reading TEXT NOT NULL
+   ) STRICT;
+   CREATE INDEX dead_letter_id ON dead_letter (id);
+
+   CREATE TABLE damaged_block (
+     key INTEGER PRIMARY KEY,
+     count INTEGER NOT NULL,
+     found_at INTEGER NOT NULL,
+     detail TEXT NOT NULL,
+     body BLOB NOT NULL
+   ) STRICT;`,
+];

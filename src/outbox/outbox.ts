@@ -1,0 +1,435 @@
+/**
+ * The outbox's face, on the main thread: where acquisition and delivery meet.
+ *
+ * Invariants:
+ * - `committed` is called only after the transaction that holds the readings has returned from `COMMIT` with
+ *   `synchronous=FULL`; a copy's, only after the original's.
+ * - One commit is under way at a time; what arrives meanwhile gathers and is committed next, without waiting further.
+ * - After an I/O error nothing more is acknowledged: `onFatal` ends the process.
+ *
+ * It does not decide what is sent when (the forwarder does), and it does not touch the file (the worker does).
+ */
+import { Histogram } from "prom-client";
+import type { Clock } from "../kernel/clock.ts";
+import type { Conditions } from "../kernel/conditions.ts";
+import type { Telemetry } from "../kernel/telemetry.ts";
+import { type ClockQuality, type Observation, PRIORITIES, type Priority } from "../observation/observation.ts";
+import type { Batch, BatchLimits, BatchSource, IndexRange, Settlement } from "./batch.ts";
+import type { DeadLetterChange, DeadLetterSelection } from "./dead-letters.ts";
+import type { Books, Commit, Notice, OutboxFigures } from "./engine.ts";
+import { type Acceptance, type BlockLimits, Gathering } from "./gathering.ts";
+import type { PeekedReading } from "./inspection.ts";
+import type { Ledger } from "./ledger.ts";
+import { ObservationWriter } from "./observation-text.ts";
+import { RecentIds } from "./recent-ids.ts";
+import type { DeadLetter } from "./store.ts";
+import { WorkerFault, WorkerLink } from "./worker-link.ts";
+
+/** Copies are recognised among as many readings accepted last (contract, section 1.2). */
+const RECENT_IDS = 100_000;
+/** Readings that wait for their commit, in characters of JSON; above it sources without acknowledgements pause. */
+const MAX_UNCOMMITTED = 8 * 1024 * 1024;
+/** How long a settlement may wait for readings to be committed with it, to spare the card; a crash meanwhile costs a copy. */
+const SETTLE_DELAY_MS = 500;
+/** As many settlements do not wait. */
+const MANY_SETTLEMENTS = 4;
+/** How often a commit that found the disk full is tried again. */
+const DISK_FULL_RETRY_MS = 1000;
+const COMMIT_SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
+
+export interface OutboxSettings {
+  readonly gatewayId: string;
+  readonly dataDir: string;
+  readonly file: string;
+  readonly maxBytes: number;
+  readonly maxDeadLetters: number;
+  readonly bootId: string;
+  /** Milliseconds by priority. */
+  readonly commitDelay: Readonly<Record<Priority, number>>;
+  /** What one request may carry: a block is never larger. */
+  readonly block: BlockLimits;
+}
+
+export interface OutboxContext {
+  readonly clock: Clock;
+  readonly telemetry: Telemetry;
+  readonly conditions: Conditions;
+  readonly clockQuality: () => ClockQuality;
+  /** The file's state is unknown: end the process, with status 74 after an I/O error. */
+  readonly onFatal: (error: Error, ioError: boolean) => void;
+}
+
+interface PendingSettlement {
+  readonly lease: number;
+  readonly settlement: Settlement;
+  readonly committed: () => void;
+}
+
+export class Outbox implements BatchSource {
+  readonly #settings: OutboxSettings;
+  readonly #context: OutboxContext;
+  readonly #writer: ObservationWriter;
+  readonly #recent = new RecentIds(RECENT_IDS);
+  readonly #delays: Readonly<Record<Priority, number>>;
+  readonly #commitSeconds: Histogram;
+  readonly #waitingListeners = new Set<() => void>();
+  readonly #reliefListeners: (() => void)[] = [];
+  #link: WorkerLink | undefined;
+  #books: Books | undefined;
+  #gathering: Gathering;
+  #committing: Gathering | undefined;
+  #settlements: PendingSettlement[] = [];
+  #settleDueAt = Number.POSITIVE_INFINITY;
+  #duplicates = 0;
+  #duplicatesCommitting = 0;
+  #nextSeq = 1;
+  #cancelTimer: (() => void) | undefined;
+  #cancelDeferred: (() => void) | undefined;
+  #soon = false;
+  #flushing = false;
+  #dead = false;
+  #idle: (() => void)[] = [];
+
+  private constructor(settings: OutboxSettings, context: OutboxContext) {
+    this.#settings = settings;
+    this.#context = context;
+    this.#writer = new ObservationWriter(settings.gatewayId);
+    this.#delays = settings.commitDelay;
+    this.#gathering = new Gathering(settings.block);
+    this.#commitSeconds = new Histogram({
+      name: "summit_edge_outbox_commit_seconds",
+      help: "Duration of a commit, fsync included.",
+      buckets: COMMIT_SECONDS_BUCKETS,
+      registers: [context.telemetry.metrics],
+    });
+  }
+
+  /**
+   * Takes the dataDir's lock, opens or creates the file, and is ready for readings.
+   * @throws GatewayError DATA_DIR_LOCKED, DATA_DIR_UNUSABLE, OUTBOX_CANNOT_OPEN, OUTBOX_NOT_DURABLE, OUTBOX_TOO_NEW.
+   */
+  static async open(settings: OutboxSettings, context: OutboxContext): Promise<Outbox> {
+    const outbox = new Outbox(settings, context);
+    const { dataDir, file, maxBytes, maxDeadLetters, gatewayId, bootId } = settings;
+    const { link, books, recentIds } = await WorkerLink.open(
+      { dataDir, file, maxBytes, maxDeadLetters, gatewayId, bootId, recentIds: RECENT_IDS },
+      {
+        books: (books) => outbox.#noteBooks(books),
+        notice: (notice) => outbox.#note(notice),
+        died: (error) => outbox.#fatal(error, false),
+      },
+    );
+    outbox.#link = link;
+    outbox.#recent.addAll(recentIds);
+    outbox.#nextSeq = books.lastSeq + 1;
+    outbox.#noteBooks(books);
+    return outbox;
+  }
+
+  /**
+   * Takes observations. `committed` is called once, never before this returns, when all of them (the copies' originals
+   * included) are durable.
+   */
+  append(
+    observations: readonly Observation[],
+    receivedAt: number,
+    committed: () => void,
+  ): { accepted: number; duplicates: number } {
+    const { clock, clockQuality } = this.#context;
+    const now = clock.monotonic();
+    const quality = clockQuality();
+    let accepted = 0;
+    for (const observation of observations) {
+      if (!this.#recent.add(observation.id)) continue;
+      const text = this.#writer.write(observation, receivedAt, quality);
+      this.#gathering.add(observation, text, now + this.#delays[observation.priority]);
+      accepted++;
+    }
+    const duplicates = observations.length - accepted;
+    if (duplicates > 0) this.#countCopies(duplicates, now);
+    // A copy's original may still be on its way to the card: the copy then waits for the newest group, which is no earlier.
+    const group = accepted > 0 || this.#gathering.count > 0 ? this.#gathering : this.#committing;
+    if (group === undefined) setImmediate(committed);
+    else group.waiters.push(committed);
+    this.#schedule();
+    return { accepted, duplicates };
+  }
+
+  /** Whether so much waits for its commit that a source without acknowledgements ought to pause. */
+  get saturated(): boolean {
+    return this.#gathering.size + (this.#committing?.size ?? 0) > MAX_UNCOMMITTED;
+  }
+
+  /** Calls `listener` once when `saturated` has become false. */
+  onceRelieved(listener: () => void): void {
+    this.#reliefListeners.push(listener);
+  }
+
+  async lease(limits: BatchLimits): Promise<Batch | undefined> {
+    return await this.#worker.call("lease", limits);
+  }
+
+  async part(batch: Batch, range: IndexRange): Promise<Batch> {
+    return await this.#worker.call("part", { lease: batch.lease, range });
+  }
+
+  async ids(batch: Batch): Promise<string[]> {
+    return await this.#worker.call("ids", { lease: batch.lease });
+  }
+
+  settle(batch: Batch, settlement: Settlement): Promise<void> {
+    return new Promise((committed) => {
+      this.#settlements.push({ lease: batch.lease, settlement, committed });
+      const givesBack = settlement.delivered.length === 0 && settlement.deadLettered.length === 0;
+      const dueAt = this.#context.clock.monotonic() + (givesBack ? 0 : SETTLE_DELAY_MS);
+      this.#settleDueAt = Math.min(this.#settleDueAt, dueAt);
+      this.#schedule();
+    });
+  }
+
+  waiting(): { count: number; highest: Priority | undefined } {
+    const available = this.#known.available;
+    const highest = available.findIndex((count) => count > 0);
+    return { count: sum(available), highest: PRIORITIES[highest] };
+  }
+
+  lastSeq(): number {
+    return this.#known.lastSeq;
+  }
+
+  onWaiting(listener: () => void): () => void {
+    this.#waitingListeners.add(listener);
+    return () => this.#waitingListeners.delete(listener);
+  }
+
+  /** The books as of the last commit, over all lanes; copies as of now. */
+  ledger(): Ledger {
+    const ledger = this.#known.ledgers.reduce(addLedgers);
+    return { ...ledger, duplicates: ledger.duplicates + this.#duplicates + this.#duplicatesCommitting };
+  }
+
+  /** The books by priority. */
+  ledgerOf(priority: Priority): Ledger {
+    return this.#known.ledgers[PRIORITIES.indexOf(priority)] as Ledger;
+  }
+
+  /** Dead letters that are kept. */
+  deadLetterCount(): number {
+    return this.#known.deadLetters;
+  }
+
+  async figures(): Promise<OutboxFigures> {
+    return await this.#worker.call("figures", undefined);
+  }
+
+  /** Waiting readings in the order in which they would be sent. */
+  async peek(limit: number, priority?: Priority): Promise<PeekedReading[]> {
+    return await this.#worker.call("peek", { limit, priority });
+  }
+
+  /** Dead letters with sequence numbers after `after`, in order. */
+  async deadLetters(after: number, limit: number): Promise<DeadLetter[]> {
+    return await this.#worker.call("deadLetters", { after, limit });
+  }
+
+  async deadLettersOf(id: string): Promise<DeadLetter[]> {
+    return await this.#worker.call("deadLettersOf", { id });
+  }
+
+  async requeue(selection: DeadLetterSelection): Promise<DeadLetterChange> {
+    return await this.#worker.call("requeue", selection);
+  }
+
+  async drop(selection: DeadLetterSelection): Promise<DeadLetterChange> {
+    return await this.#worker.call("drop", selection);
+  }
+
+  /** A round trip to the worker and back: proof that the outbox makes progress. */
+  async ping(): Promise<void> {
+    await this.#worker.call("ping", undefined);
+  }
+
+  /** Commits what has gathered without waiting for company; resolves when nothing is uncommitted. */
+  flush(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#idle.push(resolve);
+      this.#flushing = true;
+      this.#schedule();
+    });
+  }
+
+  /** Commits, checkpoints, closes the file and lets go of the dataDir. */
+  async close(): Promise<void> {
+    await this.flush();
+    this.#cancelTimer?.();
+    this.#cancelDeferred?.();
+    await this.#worker.close();
+  }
+
+  get #worker(): WorkerLink {
+    if (this.#link === undefined) throw new Error("the outbox is not open");
+    return this.#link;
+  }
+
+  get #known(): Books {
+    if (this.#books === undefined) throw new Error("the outbox is not open");
+    return this.#books;
+  }
+
+  /** Copies are counted with the next commit, or with one of their own when nothing else comes. */
+  #countCopies(count: number, now: number): void {
+    this.#duplicates += count;
+    this.#settleDueAt = Math.min(this.#settleDueAt, now + SETTLE_DELAY_MS);
+  }
+
+  /** Sees to it that what has gathered is committed when it is due, and not later. */
+  #schedule(): void {
+    if (this.#committing !== undefined || this.#soon || this.#dead) return;
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    const dueAt = Math.min(this.#gathering.dueAt, this.#settleDueAt);
+    if (dueAt === Number.POSITIVE_INFINITY) {
+      this.#becomeIdle();
+      return;
+    }
+    const wait = dueAt - this.#context.clock.monotonic();
+    const now = this.#flushing || this.#gathering.full || this.#settlements.length >= MANY_SETTLEMENTS || wait <= 0;
+    if (!now) {
+      this.#cancelTimer = this.#context.clock.after(wait, () => this.#commitSoon());
+      return;
+    }
+    this.#commitSoon();
+  }
+
+  /** After what else has arrived in this turn of the event loop. */
+  #commitSoon(): void {
+    if (this.#soon) return;
+    this.#soon = true;
+    setImmediate(() => {
+      this.#soon = false;
+      void this.#commit();
+    });
+  }
+
+  async #commit(): Promise<void> {
+    const group = this.#gathering;
+    const settlements = this.#settlements;
+    const duplicates = this.#duplicates;
+    this.#duplicatesCommitting = duplicates;
+    this.#gathering = new Gathering(this.#settings.block);
+    this.#settlements = [];
+    this.#settleDueAt = Number.POSITIVE_INFINITY;
+    this.#duplicates = 0;
+    this.#committing = group;
+    const blocks = group.count === 0 ? [] : group.seal(this.#nextSeq, this.#acceptance());
+    this.#nextSeq += group.count;
+    const commit = {
+      blocks,
+      settlements: settlements.map(({ lease, settlement }) => ({ lease, settlement })),
+      duplicates,
+    };
+    if (!(await this.#write(commit))) return;
+    this.#committing = undefined;
+    this.#duplicatesCommitting = 0;
+    for (const waiter of group.waiters) waiter();
+    for (const { committed } of settlements) committed();
+    if (!this.saturated) for (const listener of this.#reliefListeners.splice(0)) listener();
+    // What has gathered meanwhile has waited long enough.
+    if (this.#gathering.count > 0) this.#commitSoon();
+    else this.#schedule();
+  }
+
+  /** Writes one commit, waiting out a full disk. `false` where the process is about to end. */
+  async #write(commit: Commit): Promise<boolean> {
+    const { clock, conditions } = this.#context;
+    for (;;) {
+      try {
+        const { seconds } = await this.#worker.call("commit", commit);
+        this.#commitSeconds.observe(seconds);
+        conditions.clear("outbox", "disk-full");
+        return true;
+      } catch (thrown) {
+        if (!(thrown instanceof WorkerFault) || thrown.report.fault !== "disk-full") {
+          const ioError = thrown instanceof WorkerFault && thrown.report.fault === "io-error";
+          this.#fatal(thrown instanceof Error ? thrown : new Error(String(thrown)), ioError);
+          return false;
+        }
+        conditions.raise(
+          "outbox",
+          "disk-full",
+          "failing",
+          "the disk is full: acknowledgements are withheld until there is space; free some on the file system of gateway.dataDir",
+        );
+        await clock.sleep(DISK_FULL_RETRY_MS);
+      }
+    }
+  }
+
+  #acceptance(): Acceptance {
+    const { clock, clockQuality } = this.#context;
+    return { acceptedAt: clock.now(), acceptedMonotonic: Math.floor(clock.monotonic()), clock: clockQuality() };
+  }
+
+  #becomeIdle(): void {
+    this.#flushing = false;
+    for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  #noteBooks(books: Books): void {
+    const before = this.#books === undefined ? 0 : sum(this.#books.available);
+    this.#books = books;
+    this.#cancelDeferred?.();
+    this.#cancelDeferred =
+      books.deferredDueIn === undefined
+        ? undefined
+        : this.#context.clock.after(books.deferredDueIn, () => void this.#lookForDue());
+    if (sum(books.available) > before) for (const listener of this.#waitingListeners) listener();
+  }
+
+  /** Readings put off are due: the worker's answer brings the new numbers. */
+  async #lookForDue(): Promise<void> {
+    if (!this.#dead) await this.ping().catch((error: Error) => this.#fatal(error, false));
+  }
+
+  #note(notice: Notice): void {
+    const { log } = this.#context.telemetry;
+    if (notice.kind === "damaged") {
+      log.error(
+        { readings: notice.readings },
+        `${notice.detail}; it was set aside and its readings counted as damaged`,
+      );
+      this.#context.conditions.raise(
+        "outbox",
+        "damaged",
+        "degraded",
+        `${notice.readings} stored readings could not be read back (${notice.detail}); check the card`,
+      );
+    } else {
+      log.warn({ ids: notice.ids }, "dead letters beyond outbox.maxDeadLetters were dropped, oldest first");
+    }
+  }
+
+  #fatal(error: Error, ioError: boolean): void {
+    if (this.#dead) return;
+    this.#dead = true;
+    this.#context.onFatal(error, ioError);
+  }
+}
+
+function sum(counts: readonly number[]): number {
+  return counts.reduce((total, count) => total + count, 0);
+}
+
+function addLedgers(a: Ledger, b: Ledger): Ledger {
+  return {
+    accepted: a.accepted + b.accepted,
+    pending: a.pending + b.pending,
+    delivered: a.delivered + b.delivered,
+    expired: a.expired + b.expired,
+    evicted: a.evicted + b.evicted,
+    thinned: a.thinned + b.thinned,
+    deadLettered: a.deadLettered + b.deadLettered,
+    damaged: a.damaged + b.damaged,
+    duplicates: a.duplicates + b.duplicates,
+  };
+}

@@ -1,0 +1,61 @@
+/** What the main thread and the outbox's worker say to each other. Types only. */
+import type { Priority } from "../observation/observation.ts";
+import type { Batch, BatchLimits, IndexRange } from "./batch.ts";
+import type { DeadLetterChange, DeadLetterSelection } from "./dead-letters.ts";
+import type { Books, Commit, Notice, OutboxFigures } from "./engine.ts";
+import type { PeekedReading } from "./inspection.ts";
+import type { DeadLetter, StoreFault } from "./store.ts";
+
+/** What the worker is started with. */
+export interface WorkerSettings {
+  readonly dataDir: string;
+  /** Relative to dataDir. */
+  readonly file: string;
+  readonly maxBytes: number;
+  readonly maxDeadLetters: number;
+  readonly gatewayId: string;
+  readonly bootId: string;
+  /** How many ids to hand back for the recognition of copies. */
+  readonly recentIds: number;
+}
+
+/** Each operation with what it takes and gives. */
+export interface Operations {
+  commit: { takes: Commit; gives: CommitTiming };
+  lease: { takes: BatchLimits; gives: Batch | undefined };
+  part: { takes: { lease: number; range: IndexRange }; gives: Batch };
+  ids: { takes: { lease: number }; gives: string[] };
+  figures: { takes: undefined; gives: OutboxFigures };
+  peek: { takes: { limit: number; priority: Priority | undefined }; gives: PeekedReading[] };
+  deadLetters: { takes: { after: number; limit: number }; gives: DeadLetter[] };
+  deadLettersOf: { takes: { id: string }; gives: DeadLetter[] };
+  requeue: { takes: DeadLetterSelection; gives: DeadLetterChange };
+  drop: { takes: DeadLetterSelection; gives: DeadLetterChange };
+  ping: { takes: undefined; gives: undefined };
+  close: { takes: undefined; gives: undefined };
+}
+
+export type Operation = keyof Operations;
+
+/** How long the transaction took, fsync included, in seconds. */
+export interface CommitTiming {
+  readonly seconds: number;
+}
+
+export type Request = {
+  [O in Operation]: { readonly id: number; readonly op: O; readonly takes: Operations[O]["takes"] };
+}[Operation];
+
+/** How the worker says what went wrong; an Error's code would not survive the way. */
+export interface FaultReport {
+  readonly fault: StoreFault;
+  readonly code: string | undefined;
+  readonly message: string;
+}
+
+export type Reply =
+  | { readonly kind: "opened"; readonly books: Books; readonly recentIds: Uint32Array }
+  | { readonly kind: "not-opened"; readonly fault: FaultReport; readonly hint: string | undefined }
+  | { readonly kind: "done"; readonly id: number; readonly gives: unknown; readonly books: Books }
+  | { readonly kind: "failed"; readonly id: number; readonly fault: FaultReport }
+  | { readonly kind: "notice"; readonly notice: Notice };

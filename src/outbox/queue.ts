@@ -1,0 +1,196 @@
+/**
+ * Which blocks go out next: the order of lanes, what is on lease, and what was put off. In memory only, over the store's
+ * order of keys: after a crash nothing is on lease and everything put off is due.
+ *
+ * Nothing here grows with the backlog: it remembers the keys on lease, and two positions and a time for each lane.
+ */
+import type { BatchLimits } from "./batch.ts";
+import type { Ledger } from "./ledger.ts";
+import { ENVELOPE_BYTES, SEPARATOR } from "./segment.ts";
+import { Band, type BlockHead, bandEnd, bandOf, bandStart, LANES, type Store } from "./store.ts";
+
+/** A block on lease, as far as the queue is concerned. */
+export interface QueuedBlock {
+  readonly key: number;
+  readonly lane: number;
+  readonly count: number;
+}
+
+/** The readings of one lane that fusion asked to be sent again later, and the pass that sends them. */
+interface Deferral {
+  count: number;
+  /** Monotonic time at which the next pass may begin. */
+  dueAt: number;
+  /** The pass under way ends at this key; what is put off meanwhile lies behind `cursor` or after this, and waits for the next. */
+  passThrough: number | undefined;
+  cursor: number;
+}
+
+/** A commit of the smallest blocks still becomes requests of a useful size: no more blocks than this go into one lease. */
+const MAX_BLOCKS_PER_LEASE = 1000;
+
+export class Queue {
+  readonly #store: Store;
+  readonly #monotonic: () => number;
+  readonly #leasedKeys = new Set<number>();
+  readonly #leasedCounts = new Array<number>(LANES).fill(0);
+  /** By lane: no block before this key waits unleased. */
+  readonly #cursors: number[];
+  readonly #deferrals: Deferral[];
+
+  constructor(store: Store, monotonic: () => number) {
+    this.#store = store;
+    this.#monotonic = monotonic;
+    this.#cursors = Array.from({ length: LANES }, (_, lane) => bandStart(Band.waiting(lane)));
+    this.#deferrals = Array.from({ length: LANES }, (_, lane) => ({
+      count: store.countIn(Band.deferred(lane)),
+      dueAt: Number.NEGATIVE_INFINITY,
+      passThrough: undefined,
+      cursor: bandStart(Band.deferred(lane)),
+    }));
+  }
+
+  /** Blocks for one lease: highest lane first, of one kind (held back or not), within the limits; at least one if any waits. */
+  next(limits: BatchLimits): { head: BlockHead; lane: number }[] {
+    const taken: { head: BlockHead; lane: number }[] = [];
+    let readings = 0;
+    let bytes = -SEPARATOR.length;
+    let heldBack: boolean | undefined;
+    for (let lane = 0; lane < LANES; lane++) {
+      for (const candidates of [this.#dueDeferred(lane), this.#waiting(lane)]) {
+        for (const head of candidates) {
+          const kind = isHeldBack(head, limits);
+          heldBack ??= kind;
+          readings += head.count;
+          bytes += head.rawBytes + SEPARATOR.length;
+          const fits = readings <= limits.maxReadings && bytes <= roomFor(limits);
+          if (taken.length > 0 && (kind !== heldBack || !fits)) return taken;
+          taken.push({ head, lane });
+          if (!fits || taken.length === MAX_BLOCKS_PER_LEASE) return taken;
+        }
+      }
+    }
+    if (taken.length === 0) this.endFinishedPasses();
+    return taken;
+  }
+
+  /** Puts blocks on lease. */
+  take(blocks: readonly QueuedBlock[]): void {
+    for (const { key, lane, count } of blocks) {
+      this.#leasedKeys.add(key);
+      this.#addLeased(lane, count);
+      if (bandOf(key) === Band.deferred(lane)) this.#deferral(lane).cursor = key + 1;
+    }
+  }
+
+  /** Ends a lease on blocks; what still waits of them is named to `lookAgainFrom`. */
+  release(blocks: readonly QueuedBlock[]): void {
+    for (const { key, lane, count } of blocks) {
+      this.#leasedKeys.delete(key);
+      this.#addLeased(lane, -count);
+    }
+  }
+
+  /** A block at this key waits (again). */
+  lookAgainFrom(lane: number, key: number): void {
+    if (bandOf(key) === Band.waiting(lane)) this.#cursors[lane] = Math.min(this.#cursors[lane] ?? key, key);
+    else this.#deferral(lane).cursor = Math.min(this.#deferral(lane).cursor, key);
+  }
+
+  /** `count` readings of a lane have been put into its deferred band, due after `delayMs`; 0 makes all of them due at once. */
+  defer(lane: number, count: number, delayMs: number): void {
+    if (count === 0) return;
+    const deferral = this.#deferral(lane);
+    const dueAt = this.#monotonic() + delayMs;
+    deferral.dueAt = deferral.count === 0 || delayMs === 0 ? dueAt : Math.max(deferral.dueAt, dueAt);
+    deferral.count += count;
+  }
+
+  /** `count` readings have left the band of the block at `key`. */
+  left(lane: number, key: number, count: number): void {
+    if (bandOf(key) === Band.deferred(lane)) this.#deferral(lane).count -= count;
+  }
+
+  /** A pass has come to its end when nothing between its cursor and its end waits any more. */
+  endFinishedPasses(): void {
+    for (const deferral of this.#deferrals) {
+      if (deferral.passThrough === undefined) continue;
+      const rest = this.#store.firstHead(deferral.cursor, deferral.passThrough + 1);
+      if (rest === undefined) deferral.passThrough = undefined;
+    }
+  }
+
+  /** Readings that could be leased now, by lane. */
+  available(ledgers: readonly Ledger[]): number[] {
+    return ledgers.map((ledger, lane) => {
+      const deferral = this.#deferral(lane);
+      const deferred = this.#isDue(deferral) ? 0 : deferral.count;
+      return Math.max(0, ledger.pending - (this.#leasedCounts[lane] ?? 0) - deferred);
+    });
+  }
+
+  /** Until readings that were put off are due, ms; `undefined` where none wait for that. */
+  deferredDueIn(): number | undefined {
+    const waits = this.#deferrals.filter((deferral) => deferral.count > 0 && !this.#isDue(deferral));
+    if (waits.length === 0) return undefined;
+    return Math.max(0, Math.min(...waits.map((deferral) => deferral.dueAt)) - this.#monotonic());
+  }
+
+  /** Blocks of a lane that wait and are not on lease, oldest first. */
+  *#waiting(lane: number): Generator<BlockHead> {
+    const end = bandEnd(Band.waiting(lane));
+    let from = this.#cursors[lane] ?? end;
+    let onlyLeased = true;
+    for (;;) {
+      const head = this.#store.firstHead(from, end);
+      if (head === undefined) return;
+      from = head.key + 1;
+      if (this.#leasedKeys.has(head.key)) {
+        if (onlyLeased) this.#cursors[lane] = from;
+        continue;
+      }
+      onlyLeased = false;
+      yield head;
+    }
+  }
+
+  /** Blocks of a lane whose later try is due, oldest first. */
+  *#dueDeferred(lane: number): Generator<BlockHead> {
+    const deferral = this.#deferral(lane);
+    if (deferral.count === 0 || !this.#isDue(deferral)) return;
+    const band = Band.deferred(lane);
+    if (deferral.passThrough === undefined) {
+      deferral.passThrough = this.#store.headBefore(bandEnd(band), bandStart(band))?.key ?? bandStart(band);
+      deferral.cursor = bandStart(band);
+    }
+    let from = deferral.cursor;
+    for (;;) {
+      const head = this.#store.firstHead(from, deferral.passThrough + 1);
+      if (head === undefined) return;
+      from = head.key + 1;
+      if (!this.#leasedKeys.has(head.key)) yield head;
+    }
+  }
+
+  #isDue(deferral: Deferral): boolean {
+    return deferral.passThrough !== undefined || this.#monotonic() >= deferral.dueAt;
+  }
+
+  #deferral(lane: number): Deferral {
+    return this.#deferrals[lane] as Deferral;
+  }
+
+  #addLeased(lane: number, count: number): void {
+    this.#leasedCounts[lane] = (this.#leasedCounts[lane] ?? 0) + count;
+  }
+}
+
+/** Whether a block goes out marked as replayed: held back by an outage or a restart, or asked for again. */
+export function isHeldBack(head: BlockHead, limits: BatchLimits): boolean {
+  return head.lastSeq <= limits.heldBackThrough || bandOf(head.key) >= Band.deferred(0);
+}
+
+/** What a request's limit leaves for the readings, in bytes. */
+export function roomFor(limits: Pick<BatchLimits, "maxBytes">): number {
+  return limits.maxBytes - ENVELOPE_BYTES;
+}

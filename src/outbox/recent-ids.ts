@@ -1,0 +1,111 @@
+/**
+ * The ids of the readings accepted last, to recognise copies: a ring of 128-bit ids with an open-addressing index over
+ * it. Typed arrays, because 100,000 ids as strings would weigh five times as much on a small board.
+ */
+export class RecentIds {
+  readonly #capacity: number;
+  /** Four words an id, oldest overwritten first. */
+  readonly #ring: Uint32Array;
+  /** Slot → ring position + 1; 0 is empty. At most half full, so that probes stay short. */
+  readonly #index: Uint32Array;
+  readonly #mask: number;
+  #next = 0;
+  #size = 0;
+  readonly #words = new Uint32Array(4);
+
+  /** Remembers the last `capacity` ids. */
+  constructor(capacity: number) {
+    this.#capacity = capacity;
+    this.#ring = new Uint32Array(capacity * 4);
+    let slots = 16;
+    while (slots < capacity * 2) slots *= 2;
+    this.#index = new Uint32Array(slots);
+    this.#mask = slots - 1;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Whether the id (a UUID in its text form) is among the remembered ones. */
+  has(id: string): boolean {
+    return this.#index[this.#find(parseId(id, this.#words))] !== 0;
+  }
+
+  /** Remembers an id; `false` where it was remembered already. */
+  add(id: string): boolean {
+    return this.#addWords(parseId(id, this.#words));
+  }
+
+  /** Remembers ids from their words, four each, as `words` of a parsed id. */
+  addAll(words: Uint32Array): void {
+    for (let at = 0; at + 4 <= words.length; at += 4) this.#addWords(words.subarray(at, at + 4));
+  }
+
+  #addWords(words: Uint32Array): boolean {
+    if (this.#index[this.#find(words)] !== 0) return false;
+    if (this.#size === this.#capacity) this.#forget(this.#next);
+    else this.#size++;
+    this.#ring.set(words, this.#next * 4);
+    this.#index[this.#find(words)] = this.#next + 1;
+    this.#next = (this.#next + 1) % this.#capacity;
+    return true;
+  }
+
+  /** The slot that holds these words, or the empty one where they would go. */
+  #find(words: Uint32Array): number {
+    let slot = this.#home(words, 0);
+    for (;;) {
+      const entry = this.#index[slot] ?? 0;
+      if (entry === 0 || this.#matches(entry - 1, words)) return slot;
+      slot = (slot + 1) & this.#mask;
+    }
+  }
+
+  #matches(position: number, words: Uint32Array): boolean {
+    const at = position * 4;
+    const ring = this.#ring;
+    return ring[at] === words[0] && ring[at + 1] === words[1] && ring[at + 2] === words[2] && ring[at + 3] === words[3];
+  }
+
+  /** Where an id's probe begins. All words take part: in a time-ordered UUID some are alike for long. */
+  #home(words: Uint32Array, at: number): number {
+    let hash = Math.imul((words[at] ?? 0) ^ ((words[at + 1] ?? 0) >>> 7), 0x9e3779b1);
+    hash = Math.imul(hash ^ (words[at + 2] ?? 0) ^ (hash >>> 15), 0x85ebca6b);
+    hash = Math.imul(hash ^ (words[at + 3] ?? 0) ^ (hash >>> 13), 0xc2b2ae35);
+    return (hash ^ (hash >>> 16)) & this.#mask;
+  }
+
+  /** Empties the slot of a ring position and closes the gap, so that no probe ends too early. */
+  #forget(position: number): void {
+    const at = position * 4;
+    let hole = this.#find(this.#ring.subarray(at, at + 4));
+    let slot = hole;
+    for (;;) {
+      slot = (slot + 1) & this.#mask;
+      const entry = this.#index[slot] ?? 0;
+      if (entry === 0) break;
+      const home = this.#home(this.#ring, (entry - 1) * 4);
+      const distanceToHole = (hole - home) & this.#mask;
+      if (distanceToHole <= ((slot - home) & this.#mask)) {
+        this.#index[hole] = entry;
+        hole = slot;
+      }
+    }
+    this.#index[hole] = 0;
+  }
+}
+
+/** A UUID's text as four 32-bit words. */
+export function parseId(id: string, into: Uint32Array = new Uint32Array(4)): Uint32Array {
+  let word = 0;
+  let digits = 0;
+  for (let at = 0; at < id.length; at++) {
+    const code = id.charCodeAt(at);
+    if (code === 0x2d) continue;
+    word = (word << 4) | (code <= 0x39 ? code - 0x30 : (code | 0x20) - 0x57);
+    digits++;
+    if ((digits & 7) === 0) into[(digits >> 3) - 1] = word;
+  }
+  return into;
+}

@@ -1,0 +1,357 @@
+/**
+ * The outbox's file: the only SQL of the project. Synchronous; lives in the worker thread, or in a command while no daemon
+ * runs. One connection writes, with `synchronous=FULL`: what `transaction` has returned from is on the card.
+ *
+ * It knows blocks, the ledger and dead letters as rows; what they mean is the engine's matter.
+ */
+import { randomUUID } from "node:crypto";
+import { statSync } from "node:fs";
+import { crc32 } from "node:zlib";
+import Database from "better-sqlite3";
+import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
+import type { ClockQuality } from "../observation/observation.ts";
+import type { Ledger } from "./ledger.ts";
+import { MIGRATIONS } from "./migrations.ts";
+
+/** Lanes are numbered as PRIORITIES are ordered: 0 is critical. */
+export const LANES = 4;
+
+/**
+ * The key space is cut into bands of 2^48 keys: first what waits, by lane; then what fusion asked to be sent again
+ * later, by lane. (All keys stay below 2^53, so that they are exact in JavaScript.)
+ */
+const BAND = 2 ** 48;
+export const Band = {
+  waiting: (lane: number): number => lane,
+  deferred: (lane: number): number => LANES + lane,
+} as const;
+
+export const BANDS: readonly number[] = Array.from({ length: 2 * LANES }, (_, band) => band);
+
+export const bandStart = (band: number): number => band * BAND;
+export const bandEnd = (band: number): number => (band + 1) * BAND;
+export const bandOf = (key: number): number => Math.floor(key / BAND);
+export const seqOf = (key: number): number => key % BAND;
+
+/** What one commit stored for one lane, without its body. */
+export interface BlockHead {
+  readonly key: number;
+  readonly lastSeq: number;
+  readonly count: number;
+  /** The sequence numbers as runs, where they are not contiguous: `[[first, last], …]` as JSON. */
+  readonly sequence: string | null;
+  /** Wall time of the oldest and newest observation, ms. */
+  readonly observedFrom: number;
+  readonly observedTo: number;
+  readonly acceptedAt: number;
+  /** Milliseconds since the start of boot `boot`. */
+  readonly acceptedMonotonic: number;
+  readonly boot: number;
+  readonly clock: ClockQuality;
+  readonly rawBytes: number;
+  readonly rawCrc: number;
+}
+
+export interface Block extends BlockHead {
+  readonly body: Uint8Array;
+}
+
+/** A reading that fusion refused for good, with its reason. */
+export interface DeadLetter {
+  readonly seq: number;
+  readonly id: string;
+  readonly lane: number;
+  readonly code: string;
+  readonly detail: string;
+  /** The answer's problem details, as JSON. */
+  readonly problem: string | null;
+  readonly refusedAt: number;
+  /** The observation as it was sent, JSON. */
+  readonly reading: string;
+}
+
+/** Changes to one lane's row of the ledger. */
+export type LedgerDelta = Partial<Record<keyof Ledger, number>>;
+
+const HEAD_COLUMNS = `key, last_seq AS lastSeq, count, sequence, observed_from AS observedFrom, observed_to AS observedTo,
+  accepted_at AS acceptedAt, accepted_monotonic AS acceptedMonotonic, boot, clock, raw_bytes AS rawBytes, raw_crc AS rawCrc`;
+const LETTER_COLUMNS = "seq, id, lane, code, detail, problem, refused_at AS refusedAt, reading";
+
+/** 16 MB of WAL between checkpoints, scaled down where the outbox itself is small. */
+const CHECKPOINT_PAGES = 4000;
+const PAGE_BYTES = 4096;
+const BUSY_TIMEOUT_MS = 5000;
+
+export interface StoreOptions {
+  readonly file: string;
+  readonly maxBytes: number;
+  /** The kernel's id of this boot; rows keep it beside monotonic times. */
+  readonly bootId: string;
+}
+
+export class Store {
+  readonly #db: Database.Database;
+  readonly #file: string;
+  readonly #statements: ReturnType<typeof prepare>;
+  /** Row number of this boot. */
+  readonly boot: number;
+  /** Random, made with the file: names this outbox for ever, so that a replaced one never repeats an idempotency key. */
+  readonly outboxId: string;
+
+  /**
+   * Opens or creates the file and brings its schema up to date.
+   * @throws GatewayError OUTBOX_NOT_DURABLE, OUTBOX_TOO_NEW; SQLite's own errors pass through.
+   */
+  constructor(options: StoreOptions) {
+    this.#file = options.file;
+    this.#db = new Database(options.file, { timeout: BUSY_TIMEOUT_MS });
+    try {
+      configure(this.#db, options.maxBytes);
+      migrate(this.#db);
+      this.#statements = prepare(this.#db);
+      this.outboxId = this.#identify();
+      this.boot = this.#numberBoot(options.bootId);
+    } catch (fault) {
+      this.#db.close();
+      throw fault;
+    }
+  }
+
+  /** Checkpoints and closes; the -wal and -shm files go. */
+  close(): void {
+    this.#db.close();
+  }
+
+  /** Runs `change` in one transaction. Once this has returned, the change is durable. */
+  transaction<T>(change: () => T): T {
+    this.#statements.begin.run();
+    try {
+      const result = change();
+      this.#statements.commit.run();
+      return result;
+    } catch (fault) {
+      if (this.#db.inTransaction) this.#db.exec("ROLLBACK");
+      throw fault;
+    }
+  }
+
+  /** The last sequence number that was given away; 0 for none. */
+  lastSeq(): number {
+    return (this.#statements.lastSeq.get() as { seq: number }).seq;
+  }
+
+  /** Notes that sequence numbers up to `seq` have been given away to a lane. */
+  setLastSeq(lane: number, seq: number): void {
+    this.#statements.setLastSeq.run(seq, lane);
+  }
+
+  insertBlock(block: Block): void {
+    this.#statements.insertBlock.run({ ...block, rowCrc: rowCrc(block) });
+  }
+
+  deleteBlock(key: number): void {
+    this.#statements.deleteBlock.run(key);
+  }
+
+  /** The first block at or after `from` and before `end`. */
+  firstHead(from: number, end: number): BlockHead | undefined {
+    return this.#statements.firstHead.get(from, end) as BlockHead | undefined;
+  }
+
+  /** Blocks from the newest down, from below `before`, at least `start`. */
+  headBefore(before: number, start: number): BlockHead | undefined {
+    return this.#statements.headBefore.get(before, start) as BlockHead | undefined;
+  }
+
+  /** A block whole; `undefined` where it is gone, `"damaged"` where its checksum does not match. */
+  block(key: number): Block | "damaged" | undefined {
+    const row = this.#statements.block.get(key) as (Block & { rowCrc: number }) | undefined;
+    if (row === undefined) return undefined;
+    const { rowCrc: stored, ...block } = row;
+    return stored === rowCrc(block) ? block : "damaged";
+  }
+
+  /** Takes a block whose checksum does not match out of the queue, and keeps what is left of it for a look. */
+  setAside(key: number, foundAt: number, detail: string): void {
+    this.#statements.setAside.run(foundAt, detail, key);
+    this.deleteBlock(key);
+  }
+
+  countIn(band: number): number {
+    return (this.#statements.countIn.get(bandStart(band), bandEnd(band)) as { count: number | null }).count ?? 0;
+  }
+
+  addToLedger(lane: number, delta: LedgerDelta): void {
+    this.#statements.addToLedger.run({ ...NO_CHANGE, ...delta, lane });
+  }
+
+  /** The ledger's rows, by lane. */
+  ledgers(): Ledger[] {
+    return this.#statements.ledgers.all() as Ledger[];
+  }
+
+  insertDeadLetter(letter: DeadLetter): void {
+    this.#statements.insertLetter.run(letter);
+  }
+
+  deleteDeadLetter(seq: number): void {
+    this.#statements.deleteLetter.run(seq);
+  }
+
+  /** Dead letters in the order of their sequence numbers, after `after`. */
+  deadLetters(after: number, limit: number): DeadLetter[] {
+    return this.#statements.letters.all(after, limit) as DeadLetter[];
+  }
+
+  deadLettersOf(id: string): DeadLetter[] {
+    return this.#statements.lettersOf.all(id) as DeadLetter[];
+  }
+
+  countDeadLetters(): number {
+    return (this.#statements.countLetters.get() as { count: number }).count;
+  }
+
+  /** What is in use: used pages × page size + WAL (contract, section 3). */
+  bytes(): { used: number; wal: number } {
+    const pages = this.#db.pragma("page_count", { simple: true }) as number;
+    const free = this.#db.pragma("freelist_count", { simple: true }) as number;
+    const wal = statSync(`${this.#file}-wal`, { throwIfNoEntry: false })?.size ?? 0;
+    return { used: (pages - free) * PAGE_BYTES + wal, wal };
+  }
+
+  #identify(): string {
+    const known = this.#statements.meta.get("outbox_id") as { value: string } | undefined;
+    if (known !== undefined) return known.value;
+    const id = randomUUID();
+    this.transaction(() => this.#statements.setMeta.run("outbox_id", id));
+    return id;
+  }
+
+  #numberBoot(bootId: string): number {
+    const known = this.#statements.boot.get(bootId) as { id: number } | undefined;
+    if (known !== undefined) return known.id;
+    return this.transaction(() => Number(this.#statements.addBoot.run(bootId).lastInsertRowid));
+  }
+}
+
+const NO_CHANGE = {
+  accepted: 0,
+  pending: 0,
+  delivered: 0,
+  expired: 0,
+  evicted: 0,
+  thinned: 0,
+  deadLettered: 0,
+  damaged: 0,
+  duplicates: 0,
+} satisfies Record<keyof Ledger, number>;
+
+function prepare(db: Database.Database) {
+  return {
+    begin: db.prepare("BEGIN IMMEDIATE"),
+    commit: db.prepare("COMMIT"),
+    meta: db.prepare("SELECT value FROM meta WHERE name = ?"),
+    setMeta: db.prepare("INSERT INTO meta VALUES (?, ?)"),
+    lastSeq: db.prepare("SELECT MAX(last_seq) AS seq FROM ledger"),
+    setLastSeq: db.prepare("UPDATE ledger SET last_seq = ? WHERE lane = ?"),
+    boot: db.prepare("SELECT id FROM boot WHERE boot_id = ?"),
+    addBoot: db.prepare("INSERT INTO boot (boot_id) VALUES (?)"),
+    insertBlock: db.prepare(`INSERT INTO block VALUES (@key, @lastSeq, @count, @sequence, @observedFrom, @observedTo,
+      @acceptedAt, @acceptedMonotonic, @boot, @clock, @rawBytes, @rawCrc, @rowCrc, @body)`),
+    deleteBlock: db.prepare("DELETE FROM block WHERE key = ?"),
+    firstHead: db.prepare(`SELECT ${HEAD_COLUMNS} FROM block WHERE key >= ? AND key < ? ORDER BY key LIMIT 1`),
+    headBefore: db.prepare(`SELECT ${HEAD_COLUMNS} FROM block WHERE key < ? AND key >= ? ORDER BY key DESC LIMIT 1`),
+    block: db.prepare(`SELECT ${HEAD_COLUMNS}, row_crc AS rowCrc, body FROM block WHERE key = ?`),
+    setAside: db.prepare("INSERT OR REPLACE INTO damaged_block SELECT key, count, ?, ?, body FROM block WHERE key = ?"),
+    countIn: db.prepare("SELECT SUM(count) AS count FROM block WHERE key >= ? AND key < ?"),
+    addToLedger: db.prepare(`UPDATE ledger SET accepted = accepted + @accepted, pending = pending + @pending,
+      delivered = delivered + @delivered, expired = expired + @expired, evicted = evicted + @evicted,
+      thinned = thinned + @thinned, dead_lettered = dead_lettered + @deadLettered, damaged = damaged + @damaged,
+      duplicates = duplicates + @duplicates WHERE lane = @lane`),
+    ledgers: db.prepare(`SELECT accepted, pending, delivered, expired, evicted, thinned, dead_lettered AS deadLettered,
+      damaged, duplicates FROM ledger ORDER BY lane`),
+    insertLetter: db.prepare(`INSERT OR REPLACE INTO dead_letter
+      VALUES (@seq, @id, @lane, @code, @detail, @problem, @refusedAt, @reading)`),
+    deleteLetter: db.prepare("DELETE FROM dead_letter WHERE seq = ?"),
+    letters: db.prepare(`SELECT ${LETTER_COLUMNS} FROM dead_letter WHERE seq > ? ORDER BY seq LIMIT ?`),
+    lettersOf: db.prepare(`SELECT ${LETTER_COLUMNS} FROM dead_letter WHERE id = ? ORDER BY seq`),
+    countLetters: db.prepare("SELECT COUNT(*) AS count FROM dead_letter"),
+  };
+}
+
+const SYNCHRONOUS_FULL = 2;
+
+function configure(db: Database.Database, maxBytes: number): void {
+  db.pragma(`page_size = ${PAGE_BYTES}`);
+  db.pragma("auto_vacuum = INCREMENTAL");
+  const journal = db.pragma("journal_mode = WAL", { simple: true });
+  db.pragma("synchronous = FULL");
+  const synchronous = db.pragma("synchronous", { simple: true });
+  if (journal !== "wal" || synchronous !== SYNCHRONOUS_FULL) {
+    throw new GatewayError({
+      code: "OUTBOX_NOT_DURABLE",
+      op: "outbox.open",
+      message: `the outbox cannot be made durable (journal_mode ${journal}, synchronous ${synchronous})`,
+      hint: "put gateway.dataDir on a local file system that SQLite's WAL mode works on",
+    });
+  }
+  db.pragma(`wal_autocheckpoint = ${Math.max(100, Math.min(CHECKPOINT_PAGES, Math.floor(maxBytes / PAGE_BYTES / 8)))}`);
+  db.pragma(`journal_size_limit = ${CHECKPOINT_PAGES * PAGE_BYTES * 2}`);
+  db.pragma("mmap_size = 0");
+  db.pragma("temp_store = MEMORY");
+}
+
+function migrate(db: Database.Database): void {
+  const version = db.pragma("user_version", { simple: true }) as number;
+  if (version > MIGRATIONS.length) {
+    throw new GatewayError({
+      code: "OUTBOX_TOO_NEW",
+      op: "outbox.open",
+      message: `the outbox has schema version ${version}, this program knows versions up to ${MIGRATIONS.length}`,
+      hint: "start the newer version of Summit Edge that wrote it, or choose another outbox.file",
+    });
+  }
+  for (let step = version; step < MIGRATIONS.length; step++) {
+    db.transaction(() => {
+      db.exec(MIGRATIONS[step] ?? "");
+      db.pragma(`user_version = ${step + 1}`);
+    })();
+  }
+}
+
+/** Over the whole row, because SQLite's own integrity check does not notice a flipped bit in a payload. */
+function rowCrc(block: Block): number {
+  const { body, ...head } = block;
+  const fields: (keyof BlockHead)[] = [
+    "key",
+    "lastSeq",
+    "count",
+    "sequence",
+    "observedFrom",
+    "observedTo",
+    "acceptedAt",
+    "acceptedMonotonic",
+    "boot",
+    "clock",
+    "rawBytes",
+    "rawCrc",
+  ];
+  return crc32(body, crc32(fields.map((field) => head[field]).join("|")));
+}
+
+/** What a fault of SQLite means for the daemon. */
+export type StoreFault = "disk-full" | "io-error" | "other";
+
+/** `disk-full` can be waited out; after `io-error` the connection's state is unknown and the process must end. */
+export function classify(thrown: unknown): StoreFault {
+  const code = codeOf(thrown) ?? "";
+  if (code.startsWith("SQLITE_FULL")) return "disk-full";
+  if (/^SQLITE_(IOERR|CORRUPT|NOTADB|CANTOPEN|READONLY)/.test(code)) return "io-error";
+  return "other";
+}
+
+/** One line about a fault, for the log. */
+export function describe(thrown: unknown): string {
+  const code = codeOf(thrown);
+  return code === undefined ? messageOf(thrown) : `${code}: ${messageOf(thrown)}`;
+}
