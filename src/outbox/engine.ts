@@ -63,13 +63,11 @@ export interface Books {
   readonly deferredDueIn: number | undefined;
   readonly lastSeq: number;
   readonly deadLetters: number;
-}
-
-export interface OutboxFigures {
+  /** In use: used pages × page size + WAL. */
   readonly bytes: number;
   readonly walBytes: number;
-  /** Since the oldest waiting reading was accepted; `undefined` where none waits. */
-  readonly oldestAgeMs: number | undefined;
+  /** When the oldest waiting reading was accepted, on this boot's monotonic clock (ms); `undefined` where none waits. */
+  readonly oldestSince: number | undefined;
 }
 
 interface LeasedBlock {
@@ -110,12 +108,14 @@ export class Engine {
   #nextLease = 1;
   #ledgers: Ledger[];
   #lastSeq: number;
+  #figures: Pick<Books, "bytes" | "walBytes" | "oldestSince">;
 
   constructor(store: Store, options: EngineOptions) {
     this.#store = store;
     this.#options = options;
     this.#ledgers = store.ledgers();
     this.#lastSeq = store.lastSeq();
+    this.#figures = this.#measure();
     this.#queue = new Queue(store, options.monotonic);
     this.#letters = new DeadLetters(store, this.#queue, options.maxDeadLetters, (ids) =>
       options.onNotice({ kind: "dead-letters-dropped", ids }),
@@ -177,20 +177,8 @@ export class Engine {
       deferredDueIn: this.#queue.deferredDueIn(),
       lastSeq: this.#lastSeq,
       deadLetters: this.#letters.count,
+      ...this.#figures,
     };
-  }
-
-  /** Numbers that cost a look at the file. */
-  figures(): OutboxFigures {
-    const { used, wal } = this.#store.bytes();
-    const now = this.#options.now();
-    const ages = BANDS.flatMap((band) => {
-      const head = this.#store.firstHead(bandStart(band), bandEnd(band));
-      if (head === undefined) return [];
-      const sameBoot = head.boot === this.#store.boot;
-      return [sameBoot ? this.#options.monotonic() - head.acceptedMonotonic : now - head.acceptedAt];
-    });
-    return { bytes: used, walBytes: wal, oldestAgeMs: ages.length === 0 ? undefined : Math.max(0, ...ages) };
   }
 
   deadLetters(after: number, limit: number): DeadLetter[] {
@@ -437,9 +425,25 @@ export class Engine {
     return result;
   }
 
+  #measure(): Pick<Books, "bytes" | "walBytes" | "oldestSince"> {
+    const { used, wal } = this.#store.bytes();
+    const monotonic = this.#options.monotonic();
+    const now = this.#options.now();
+    let oldestSince: number | undefined;
+    for (const band of BANDS) {
+      const head = this.#store.firstHead(bandStart(band), bandEnd(band));
+      if (head === undefined) continue;
+      const sameBoot = head.boot === this.#store.boot;
+      const since = sameBoot ? head.acceptedMonotonic : monotonic - Math.max(0, now - head.acceptedAt);
+      oldestSince = Math.min(since, oldestSince ?? since);
+    }
+    return { bytes: used, walBytes: wal, oldestSince };
+  }
+
   #refresh(): void {
     this.#ledgers = this.#store.ledgers();
     this.#lastSeq = this.#store.lastSeq();
+    this.#figures = this.#measure();
     this.#queue.endFinishedPasses();
   }
 }

@@ -22,3 +22,18 @@ export const FATES = ["pending", "delivered", "expired", "evicted", "thinned", "
 export function imbalance(ledger: Ledger): number {
   return FATES.reduce((rest, fate) => rest - ledger[fate], ledger.accepted);
 }
+
+/** The books of two lanes together. */
+export function addLedgers(a: Ledger, b: Ledger): Ledger {
+  return {
+    accepted: a.accepted + b.accepted,
+    pending: a.pending + b.pending,
+    delivered: a.delivered + b.delivered,
+    expired: a.expired + b.expired,
+    evicted: a.evicted + b.evicted,
+    thinned: a.thinned + b.thinned,
+    deadLettered: a.deadLettered + b.deadLettered,
+    damaged: a.damaged + b.damaged,
+    duplicates: a.duplicates + b.duplicates,
+  };
+}

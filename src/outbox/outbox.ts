@@ -16,10 +16,10 @@ import type { Telemetry } from "../kernel/telemetry.ts";
 import { type ClockQuality, type Observation, PRIORITIES, type Priority } from "../observation/observation.ts";
 import type { Batch, BatchLimits, BatchSource, IndexRange, Settlement } from "./batch.ts";
 import type { DeadLetterChange, DeadLetterSelection } from "./dead-letters.ts";
-import type { Books, Commit, Notice, OutboxFigures } from "./engine.ts";
+import type { Books, Commit, Notice } from "./engine.ts";
 import { type Acceptance, type BlockLimits, Gathering } from "./gathering.ts";
 import type { PeekedReading } from "./inspection.ts";
-import type { Ledger } from "./ledger.ts";
+import { addLedgers, type Ledger } from "./ledger.ts";
 import { ObservationWriter } from "./observation-text.ts";
 import { RecentIds } from "./recent-ids.ts";
 import type { DeadLetter } from "./store.ts";
@@ -213,13 +213,9 @@ export class Outbox implements BatchSource {
     return this.#known.ledgers[PRIORITIES.indexOf(priority)] as Ledger;
   }
 
-  /** Dead letters that are kept. */
-  deadLetterCount(): number {
-    return this.#known.deadLetters;
-  }
-
-  async figures(): Promise<OutboxFigures> {
-    return await this.#worker.call("figures", undefined);
+  /** What there is, in numbers, as of the last commit. */
+  books(): Books {
+    return this.#known;
   }
 
   /** Waiting readings in the order in which they would be sent. */
@@ -418,18 +414,4 @@ export class Outbox implements BatchSource {
 
 function sum(counts: readonly number[]): number {
   return counts.reduce((total, count) => total + count, 0);
-}
-
-function addLedgers(a: Ledger, b: Ledger): Ledger {
-  return {
-    accepted: a.accepted + b.accepted,
-    pending: a.pending + b.pending,
-    delivered: a.delivered + b.delivered,
-    expired: a.expired + b.expired,
-    evicted: a.evicted + b.evicted,
-    thinned: a.thinned + b.thinned,
-    deadLettered: a.deadLettered + b.deadLettered,
-    damaged: a.damaged + b.damaged,
-    duplicates: a.duplicates + b.duplicates,
-  };
 }

@@ -2,7 +2,7 @@
 import type { Priority } from "../observation/observation.ts";
 import type { Batch, BatchLimits, IndexRange } from "./batch.ts";
 import type { DeadLetterChange, DeadLetterSelection } from "./dead-letters.ts";
-import type { Books, Commit, Notice, OutboxFigures } from "./engine.ts";
+import type { Books, Commit, Notice } from "./engine.ts";
 import type { PeekedReading } from "./inspection.ts";
 import type { DeadLetter, StoreFault } from "./store.ts";
 
@@ -25,7 +25,6 @@ export interface Operations {
   lease: { takes: BatchLimits; gives: Batch | undefined };
   part: { takes: { lease: number; range: IndexRange }; gives: Batch };
   ids: { takes: { lease: number }; gives: string[] };
-  figures: { takes: undefined; gives: OutboxFigures };
   peek: { takes: { limit: number; priority: Priority | undefined }; gives: PeekedReading[] };
   deadLetters: { takes: { after: number; limit: number }; gives: DeadLetter[] };
   deadLettersOf: { takes: { id: string }; gives: DeadLetter[] };

@@ -213,8 +213,7 @@ export class Store {
 
   /** What is in use: used pages × page size + WAL (contract, section 3). */
   bytes(): { used: number; wal: number } {
-    const pages = this.#db.pragma("page_count", { simple: true }) as number;
-    const free = this.#db.pragma("freelist_count", { simple: true }) as number;
+    const { pages, free } = this.#statements.pages.get() as { pages: number; free: number };
     const wal = statSync(`${this.#file}-wal`, { throwIfNoEntry: false })?.size ?? 0;
     return { used: (pages - free) * PAGE_BYTES + wal, wal };
   }
@@ -275,6 +274,9 @@ function prepare(db: Database.Database) {
     deleteLetter: db.prepare("DELETE FROM dead_letter WHERE seq = ?"),
     letters: db.prepare(`SELECT ${LETTER_COLUMNS} FROM dead_letter WHERE seq > ? ORDER BY seq LIMIT ?`),
     lettersOf: db.prepare(`SELECT ${LETTER_COLUMNS} FROM dead_letter WHERE id = ? ORDER BY seq`),
+    pages: db.prepare(
+      "SELECT page_count AS pages, freelist_count AS free FROM pragma_page_count(), pragma_freelist_count()",
+    ),
     countLetters: db.prepare("SELECT COUNT(*) AS count FROM dead_letter"),
   };
 }

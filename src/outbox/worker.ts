@@ -62,8 +62,6 @@ function perform(
       return engine.part(request.takes.lease, request.takes.range);
     case "ids":
       return engine.ids(request.takes.lease);
-    case "figures":
-      return engine.figures();
     case "peek":
       return peek(store, request.takes.limit, request.takes.priority);
     case "deadLetters":

@@ -1,0 +1,185 @@
+/**
+ * The gateway as operations sees it: what the HTTP API, the metrics, the status page and the commands read, and the few
+ * things that an operator may do. `gateway.ts` implements it; this room knows no other part of the gateway. Types only.
+ *
+ * Every method but those of `OutboxAdmin` is called at each scrape and each refresh of the page: it answers at once, from
+ * memory, and never throws.
+ */
+import type { Registry } from "prom-client";
+import type { Condition } from "../kernel/conditions.ts";
+import type { ClockQuality, Observation, Priority } from "../observation/observation.ts";
+import type { Ledger } from "../outbox/ledger.ts";
+
+export type Liveness = { readonly ok: true } | { readonly ok: false; readonly reason: string };
+
+export type BreakerState = "closed" | "open" | "half-open";
+
+export interface OutboxView {
+  /** Readings that wait. */
+  readonly pending: number;
+  readonly pendingByPriority: Readonly<Record<Priority, number>>;
+  /** Since the outbox began, or since this start: it only grows while the process runs. */
+  readonly evictedByPriority: Readonly<Record<Priority, number>>;
+  /** In use: used pages × page size + WAL. */
+  readonly bytes: number;
+  /** `outbox.maxBytes`. */
+  readonly maxBytes: number;
+  readonly walBytes?: number;
+  /** Age of the oldest reading that waits, since its acceptance; 0 where none waits. */
+  readonly oldestAgeSeconds: number;
+  /** Dead letters that can still be looked at and requeued. */
+  readonly deadLetters: number;
+}
+
+export interface UplinkFailure {
+  /** Wall time, milliseconds. */
+  readonly at: number;
+  /** `timeout`, `connect`, `http-503`, …: the outcome's stable name. */
+  readonly code: string;
+  readonly detail: string;
+}
+
+export interface UplinkView {
+  /** What the forwarder does at the moment: `off` (no url), `idle`, `sending`, `waiting`, … */
+  readonly state: string;
+  readonly breaker: BreakerState;
+  /** Without user name, password and query. */
+  readonly url?: string;
+  /** Wall time, milliseconds. */
+  readonly lastSuccessAt?: number;
+  readonly lastFailure?: UplinkFailure;
+  /** Until the next try, where one is waited for. */
+  readonly nextTryInSeconds?: number;
+}
+
+export interface SourceView {
+  readonly name: string;
+  /** `mqtt`, `serial`, … */
+  readonly kind: string;
+  /** In the source's own words: `listening`, `open`, `reopening`, … */
+  readonly state: string;
+  readonly accepted: number;
+  readonly refused: number;
+  /** Wall time, milliseconds. */
+  readonly lastReadingAt?: number;
+}
+
+/** A device, by the `source` of its readings. Whoever keeps the list keeps it bounded. */
+export interface DeviceView {
+  readonly source: string;
+  /** The name of the `SourceView` it last came in by. */
+  readonly via: string;
+  readonly accepted: number;
+  /** Wall time, milliseconds. */
+  readonly lastReadingAt?: number;
+}
+
+export interface ClockView {
+  readonly quality: ClockQuality;
+}
+
+export interface GatewayView {
+  readonly id: string;
+  readonly version: string;
+  /** On the monotonic clock, milliseconds. */
+  readonly startedAt: number;
+  /** The outbox is open and the listeners are bound. */
+  ready(): boolean;
+  /** Whether the daemon can do its work; an uplink that is away takes nothing from that. */
+  alive(): Liveness;
+  ledger(): Ledger;
+  /** Readings that were never accepted, by reason. */
+  refused(): Readonly<Record<string, number>>;
+  outbox(): OutboxView;
+  uplink(): UplinkView;
+  sources(): readonly SourceView[];
+  devices(): readonly DeviceView[];
+  clock(): ClockView;
+  conditions(): readonly Condition[];
+  readonly outboxAdmin: OutboxAdmin;
+  readonly metrics: Registry;
+}
+
+/** A reading as it is stored and sent: the observation with what the outbox added when it committed. */
+export interface StoredReading extends Observation {
+  readonly gateway: {
+    readonly id: string;
+    readonly seq: number;
+    /** RFC 3339. */
+    readonly received_at: string;
+    readonly clock: ClockQuality;
+  };
+}
+
+export interface OutboxStats {
+  readonly ledger: Ledger;
+  readonly pending: number;
+  readonly pendingByPriority: Readonly<Record<Priority, number>>;
+  readonly bytes: number;
+  readonly maxBytes: number;
+  readonly walBytes?: number;
+  readonly oldestAgeSeconds: number;
+  readonly deadLetters: number;
+}
+
+export interface DeadLetterSummary {
+  /** The reading's id. */
+  readonly id: string;
+  readonly class: string;
+  readonly source: string;
+  readonly priority: Priority;
+  /** RFC 3339. */
+  readonly ts_iso: string;
+  /** RFC 3339. */
+  readonly deadLetteredAt: string;
+  /** Why fusion refused it: the answer's own code, or `http-422` and the like. */
+  readonly code: string;
+  readonly detail: string;
+}
+
+export interface DeadLetter extends DeadLetterSummary {
+  /** Fusion's problem details as it sent them, where it sent any. */
+  readonly problem?: unknown;
+  readonly reading: StoredReading;
+}
+
+export interface DeadLetterPage {
+  /** Oldest first. */
+  readonly deadLetters: readonly DeadLetterSummary[];
+  /** Where the next page begins: the `after` to ask with. Absent on the last one. */
+  readonly next?: string;
+}
+
+/** Which dead letters a call means. */
+export type Selection = readonly string[] | "all";
+
+/** What became of a selection: how many were found and dealt with, and which ids were not known. */
+export interface SelectionResult {
+  readonly count: number;
+  readonly unknown: readonly string[];
+}
+
+export interface DeadLetterAdmin {
+  /** At most `limit` (1..1000), those after the cursor `after` (a page's `next`). */
+  list(query: { readonly limit: number; readonly after?: string }): Promise<DeadLetterPage>;
+  show(id: string): Promise<DeadLetter | undefined>;
+  /** Back to waiting: the fate changes from dead-lettered to pending. */
+  requeue(selection: Selection): Promise<SelectionResult>;
+  /** Forgets the readings for good; their fate stays dead-lettered. */
+  drop(selection: Selection): Promise<SelectionResult>;
+}
+
+/** What an operator may do with the outbox; the same while the daemon runs and when its file is opened offline. */
+export interface OutboxAdmin {
+  stats(): Promise<OutboxStats>;
+  /** The readings that would be sent next, without leasing them; at most `limit` (1..1000). */
+  peek(query: { readonly limit: number; readonly priority?: Priority }): Promise<readonly StoredReading[]>;
+  readonly deadLetters: DeadLetterAdmin;
+}
+
+/** The outbox opened without a daemon, under the `dataDir` lock. */
+export interface OfflineOutbox {
+  readonly admin: OutboxAdmin;
+  /** Closes the file and gives the lock back. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,60 @@
+/** The outbox opened by a command while no daemon runs, under the dataDir's lock. */
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
+import type { Config } from "../config/schema.ts";
+import { bootId } from "../kernel/boot.ts";
+import { systemClock } from "../kernel/clock.ts";
+import { GatewayError } from "../kernel/errors.ts";
+import type { OfflineOutbox } from "../operations/view.ts";
+import { adminOf } from "./admin.ts";
+import { DataDirLock } from "./data-dir-lock.ts";
+import { Engine } from "./engine.ts";
+import { peek } from "./inspection.ts";
+import { Store } from "./store.ts";
+
+/**
+ * Opens the file that the configuration names. It is never created here.
+ * @throws GatewayError OUTBOX_MISSING, DATA_DIR_LOCKED, OUTBOX_TOO_NEW, …
+ */
+export async function openOffline(
+  config: Pick<Config, "gateway" | "outbox">,
+  gatewayId: string,
+): Promise<OfflineOutbox> {
+  const { dataDir } = config.gateway;
+  const file = resolve(dataDir, config.outbox.file);
+  if (!existsSync(file)) {
+    throw new GatewayError({
+      code: "OUTBOX_MISSING",
+      op: "outbox.open",
+      message: `there is no outbox at ${file}`,
+      hint: "check gateway.dataDir and outbox.file in the configuration named with --config",
+    });
+  }
+  const lock = DataDirLock.acquire(dataDir);
+  const store = new Store({ file, maxBytes: config.outbox.maxBytes, bootId: bootId() });
+  const engine = new Engine(store, {
+    gatewayId,
+    monotonic: systemClock.monotonic,
+    now: systemClock.now,
+    maxDeadLetters: config.outbox.maxDeadLetters,
+    onNotice: () => {},
+  });
+  return {
+    admin: adminOf(
+      {
+        books: () => engine.books(),
+        monotonic: systemClock.monotonic,
+        peek: async (limit, priority) => peek(store, limit, priority),
+        deadLetters: async (after, limit) => engine.deadLetters(after, limit),
+        deadLettersOf: async (id) => engine.deadLettersOf(id),
+        requeue: async (selection) => engine.requeue(selection),
+        drop: async (selection) => engine.drop(selection),
+      },
+      config.outbox.maxBytes,
+    ),
+    close: async () => {
+      store.close();
+      lock.release();
+    },
+  };
+}
