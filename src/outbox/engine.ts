@@ -125,9 +125,11 @@ export class Engine {
   /** Stores new readings and settles leases, in one transaction. Durable once this has returned. */
   commit(commit: Commit): void {
     const effects = this.#transaction(() => {
+      // Settled blocks go first: the pages they free are written again in this same transaction.
+      const settled = commit.settlements.flatMap(({ lease, settlement }) => this.#settle(lease, settlement));
       this.#insert(commit.blocks);
       if (commit.duplicates > 0) this.#store.addToLedger(0, { duplicates: commit.duplicates });
-      return commit.settlements.flatMap(({ lease, settlement }) => this.#settle(lease, settlement));
+      return settled;
     });
     // Memory follows only what has been committed: a transaction that failed leaves leases as they were.
     for (const effect of effects) effect();

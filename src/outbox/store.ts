@@ -285,7 +285,6 @@ const SYNCHRONOUS_FULL = 2;
 
 function configure(db: Database.Database, maxBytes: number): void {
   db.pragma(`page_size = ${PAGE_BYTES}`);
-  db.pragma("auto_vacuum = INCREMENTAL");
   const journal = db.pragma("journal_mode = WAL", { simple: true });
   db.pragma("synchronous = FULL");
   const synchronous = db.pragma("synchronous", { simple: true });
