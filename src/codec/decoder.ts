@@ -1,0 +1,22 @@
+/** What a frame turns out to be. Expected outcomes all: a decoder never throws, whatever the bytes. */
+export type Decoded =
+  /** One reading (an object), or several (an array), as `Intake.submit` takes them. */
+  | { readonly kind: "reading"; readonly payload: object }
+  /** It could not be read, or says itself that it is not valid; `detail` tells the operator why. */
+  | { readonly kind: "refused"; readonly detail: string }
+  /** Well formed, and by its kind no reading: neither accepted nor refused. */
+  | { readonly kind: "ignored" };
+
+/** Reads the frames of one port, in order. */
+export interface Decoder {
+  /** Class of a reading for which neither its payload nor its port names one. */
+  readonly defaultClass: string;
+  /** `arrivedAt`: when the frame was received, in milliseconds of the monotonic clock. */
+  decode(frame: Uint8Array, arrivedAt: number): Decoded;
+}
+
+export function refused(detail: string): Decoded {
+  return { kind: "refused", detail };
+}
+
+export const IGNORED: Decoded = { kind: "ignored" };
