@@ -1,0 +1,170 @@
+/**
+ * `npm run bench`: the figures that the project promises, as ratios against a baseline in the same run where they are speeds.
+ * `npm run bench -- ingest drain` runs some of them; `--json` prints one object.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Daemon, freePort, startScript } from "./daemon.ts";
+import { idleConnections, publishLoad, type Target } from "./mqtt-load.ts";
+
+interface Figure {
+  readonly name: string;
+  readonly value: number;
+  readonly unit: string;
+  readonly bound: number;
+  /** `least`: the value is to be at least the bound; `most`: at most. */
+  readonly is: "least" | "most";
+  readonly detail: string;
+}
+
+const ROUNDS = 3;
+
+const figures: Figure[] = [];
+
+function note(figure: Figure): void {
+  figures.push(figure);
+  const met = figure.is === "least" ? figure.value >= figure.bound : figure.value <= figure.bound;
+  const bound = `${figure.is === "least" ? "≥" : "≤"} ${figure.bound}`;
+  const line = `${met ? "✓" : "✗"} ${figure.name}: ${figure.value.toFixed(2)} ${figure.unit} (${bound})`;
+  if (!asJson) console.log(`${line}  ${figure.detail}`);
+}
+
+const median = (values: number[]): number => values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+
+async function inFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), "summit-edge-bench-"));
+  try {
+    return await work(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Median rates of both targets under the same load, in turn. */
+async function compare(a: Target, b: Target, load: Parameters<typeof publishLoad>[1]): Promise<[number, number]> {
+  const rates: [number[], number[]] = [[], []];
+  for (let round = 0; round < ROUNDS; round++) {
+    rates[0].push((await publishLoad(a, load)).perSecond);
+    rates[1].push((await publishLoad(b, load)).perSecond);
+  }
+  return [median(rates[0]), median(rates[1])];
+}
+
+const perSecond = (rate: number): string => `${Math.round(rate).toLocaleString("en")}/s`;
+
+async function ingest(): Promise<void> {
+  await inFolder(async (folder) => {
+    const stock = await startScript("stock-broker");
+    const daemon = await Daemon.start(folder, undefined);
+    const ours = { port: daemon.ports.mqtt };
+    const loads = [
+      { name: "durable QoS 1 ingest, 10 connections, against stock aedes in memory", bound: 0.5, connections: 10 },
+      {
+        name: "durable QoS 1 ingest, 1 connection, window 50, against stock aedes in memory",
+        bound: 0.35,
+        connections: 1,
+      },
+    ];
+    for (const { name, bound, connections } of loads) {
+      const load = { connections, window: 50, messages: 40_000 };
+      const [mine, theirs] = await compare(ours, { port: stock.port }, load);
+      const detail = `${perSecond(mine)} against ${perSecond(theirs)}`;
+      note({ name, value: mine / theirs, unit: "", bound, is: "least", detail });
+    }
+    const tls = { port: daemon.ports.mqtts, ca: daemon.ca };
+    const [secure, plain] = await compare(tls, ours, { connections: 10, window: 50, messages: 40_000 });
+    note({
+      name: "durable ingest over TLS, against plain",
+      value: secure / plain,
+      unit: "",
+      bound: 0.85,
+      is: "least",
+      detail: `${perSecond(secure)} against ${perSecond(plain)}`,
+    });
+    await daemon.stop();
+    stock.child.kill();
+  });
+}
+
+const DRAINED = 300_000;
+
+async function drain(): Promise<void> {
+  await inFolder(async (folder) => {
+    const stock = await startScript("stock-broker");
+    const baseline = await publishLoad({ port: stock.port }, { connections: 10, window: 50, messages: 100_000 });
+    stock.child.kill();
+    const sinkPort = await freePort();
+    const daemon = await Daemon.start(folder, `http://127.0.0.1:${sinkPort}/api/v1/observations/batch`);
+    const load = { connections: 4, window: 8, messages: DRAINED / 100, readingsPerMessage: 100 };
+    await publishLoad({ port: daemon.ports.mqtt }, load);
+    const sink = await startScript("sink", String(sinkPort));
+    await daemon.until((ledger) => (ledger.delivered ?? 0) > 0, 5);
+    const already = (await daemon.status()).ledger.delivered ?? 0;
+    const seconds = await daemon.until((ledger) => ledger.pending === 0);
+    const rate = (DRAINED - already) / seconds;
+    note({
+      name: "drain of 300,000 waiting readings, against what stock aedes acknowledges",
+      value: rate / baseline.perSecond,
+      unit: "",
+      bound: 80_000 / 96_000,
+      is: "least",
+      detail: `${perSecond(rate)} against ${perSecond(baseline.perSecond)}`,
+    });
+    await daemon.stop();
+    sink.child.kill();
+  });
+}
+
+async function memory(): Promise<void> {
+  await inFolder(async (folder) => {
+    const daemon = await Daemon.start(folder, `http://127.0.0.1:${await freePort()}/`);
+    // Long enough for what is only needed at the start to be given back.
+    await new Promise((resolve) => setTimeout(resolve, 5000));
+    const idle = daemon.residentMiB;
+    note({ name: "idle resident memory", value: idle, unit: "MiB", bound: 90, is: "most", detail: "" });
+    const close = await idleConnections({ port: daemon.ports.mqtt }, 100);
+    const load = { connections: 4, window: 4, messages: 10_000, readingsPerMessage: 100 };
+    await publishLoad({ port: daemon.ports.mqtt }, load);
+    const { outbox } = await daemon.status();
+    note({
+      name: "resident memory with 100 connections and 1,000,000 readings waiting",
+      value: daemon.residentMiB,
+      unit: "MiB",
+      bound: 180,
+      is: "most",
+      detail: `${outbox.pending} waiting`,
+    });
+    close();
+    await daemon.stop();
+  });
+}
+
+async function wear(): Promise<void> {
+  await inFolder(async (folder) => {
+    const sink = await startScript("sink");
+    const daemon = await Daemon.start(folder, `http://127.0.0.1:${sink.port}/`);
+    const before = daemon.writtenBytes;
+    const messages = 1000;
+    await publishLoad({ port: daemon.ports.mqtt }, { connections: 1, window: 1, messages, readingsPerMessage: 100 });
+    await daemon.until((ledger) => ledger.pending === 0);
+    note({
+      name: "bytes written per reading over its life, in groups of 100",
+      value: (daemon.writtenBytes - before) / (messages * 100),
+      unit: "B",
+      bound: 400,
+      is: "most",
+      detail: `${messages} groups`,
+    });
+    await daemon.stop();
+    sink.child.kill();
+  });
+}
+
+const BENCHES = { ingest, drain, memory, wear };
+const asJson = process.argv.includes("--json");
+const wanted = process.argv.slice(2).filter((arg) => !arg.startsWith("--"));
+for (const [name, bench] of Object.entries(BENCHES)) {
+  if (wanted.length === 0 || wanted.includes(name)) await bench();
+}
+if (asJson) console.log(JSON.stringify({ figures }, null, 2));
