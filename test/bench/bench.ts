@@ -5,7 +5,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Daemon, freePort, startScript } from "./daemon.ts";
+import { Daemon, freePort, startScript } from "../support/daemon.ts";
 import { idleConnections, publishLoad, type Target } from "./mqtt-load.ts";
 
 interface Figure {
@@ -56,7 +56,7 @@ const perSecond = (rate: number): string => `${Math.round(rate).toLocaleString("
 async function ingest(): Promise<void> {
   await inFolder(async (folder) => {
     const stock = await startScript("stock-broker");
-    const daemon = await Daemon.start(folder, undefined);
+    const daemon = await Daemon.start({ folder });
     const ours = { port: daemon.ports.mqtt };
     const loads = [
       { name: "durable QoS 1 ingest, 10 connections, against stock aedes in memory", bound: 0.5, connections: 10 },
@@ -95,7 +95,7 @@ async function drain(): Promise<void> {
     const baseline = await publishLoad({ port: stock.port }, { connections: 10, window: 50, messages: 100_000 });
     stock.child.kill();
     const sinkPort = await freePort();
-    const daemon = await Daemon.start(folder, `http://127.0.0.1:${sinkPort}/api/v1/observations/batch`);
+    const daemon = await Daemon.start({ folder, uplinkUrl: `http://127.0.0.1:${sinkPort}/api/v1/observations/batch` });
     const load = { connections: 4, window: 8, messages: DRAINED / 100, readingsPerMessage: 100 };
     await publishLoad({ port: daemon.ports.mqtt }, load);
     const sink = await startScript("sink", String(sinkPort));
@@ -118,7 +118,7 @@ async function drain(): Promise<void> {
 
 async function memory(): Promise<void> {
   await inFolder(async (folder) => {
-    const daemon = await Daemon.start(folder, `http://127.0.0.1:${await freePort()}/`);
+    const daemon = await Daemon.start({ folder, uplinkUrl: `http://127.0.0.1:${await freePort()}/` });
     // Long enough for what is only needed at the start to be given back.
     await new Promise((resolve) => setTimeout(resolve, 5000));
     const idle = daemon.residentMiB;
@@ -143,7 +143,7 @@ async function memory(): Promise<void> {
 async function wear(): Promise<void> {
   await inFolder(async (folder) => {
     const sink = await startScript("sink");
-    const daemon = await Daemon.start(folder, `http://127.0.0.1:${sink.port}/`);
+    const daemon = await Daemon.start({ folder, uplinkUrl: `http://127.0.0.1:${sink.port}/` });
     const before = daemon.writtenBytes;
     const messages = 1000;
     await publishLoad({ port: daemon.ports.mqtt }, { connections: 1, window: 1, messages, readingsPerMessage: 100 });

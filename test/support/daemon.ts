@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { stringify } from "yaml";
 
-const MAIN = new URL("../../main.js", import.meta.url).pathname;
+const DIST = new URL("../../", import.meta.url).pathname;
 const READY_WITHIN_MS = 60_000;
 
 export interface Ports {
@@ -31,9 +31,9 @@ export function freePort(): Promise<number> {
   });
 }
 
-/** A child that prints `{"port": …}` once it listens. */
+/** A script of test/bench that prints `{"port": …}` once it listens, as a child. */
 export async function startScript(name: string, ...args: string[]): Promise<{ child: ChildProcess; port: number }> {
-  const child = spawn(process.execPath, [new URL(`./${name}.js`, import.meta.url).pathname, ...args], {
+  const child = spawn(process.execPath, [join(DIST, "test", "bench", `${name}.js`), ...args], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   for await (const line of createInterface({ input: child.stdout })) {
@@ -42,7 +42,22 @@ export async function startScript(name: string, ...args: string[]): Promise<{ ch
   throw new Error(`${name} ended before it listened`);
 }
 
-/** `summit-edge run` in a folder of its own. */
+export interface DaemonOptions {
+  /** Holds the configuration and, in `data`, the dataDir: another daemon in the same folder goes on where this one ended. */
+  readonly folder: string;
+  readonly uplinkUrl?: string;
+  /** Top-level keys of the configuration to put in place of the usual ones. */
+  readonly changes?: object;
+  readonly ports?: Ports;
+  /** The compiled program; a mutant's folder in a control. */
+  readonly dist?: string;
+  /** What the daemon is started under: `strace …`. */
+  readonly under?: readonly string[];
+  /** Where the log goes; the test's own output by default. */
+  readonly log?: "inherit" | "ignore" | "pipe";
+}
+
+/** `summit-edge run` as a child process. */
 export class Daemon {
   readonly child: ChildProcess;
   readonly ports: Ports;
@@ -54,27 +69,18 @@ export class Daemon {
     this.folder = folder;
   }
 
+  static async freePorts(): Promise<Ports> {
+    return { http: await freePort(), mqtt: await freePort(), mqtts: await freePort() };
+  }
+
   /** Starts it and waits until it is ready. */
-  static async start(folder: string, uplinkUrl: string | undefined, changes: object = {}): Promise<Daemon> {
-    const ports = { http: await freePort(), mqtt: await freePort(), mqtts: await freePort() };
-    const config = {
-      gateway: { id: "bench", dataDir: join(folder, "data") },
-      log: { level: "warn" },
-      mqtt: {
-        listeners: [
-          { bind: "127.0.0.1", port: ports.mqtt },
-          { bind: "127.0.0.1", port: ports.mqtts, tls: { development: true } },
-        ],
-        limits: { publishRate: 0 },
-      },
-      outbox: { commitDelay: { critical: "0ms", high: "0ms", normal: "0ms", low: "0ms" } },
-      http: { port: ports.http },
-      ...(uplinkUrl === undefined ? {} : { uplink: { url: uplinkUrl, reachability: "100ms" } }),
-      ...changes,
-    };
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const { folder, uplinkUrl, dist = DIST, under = [], log = "inherit" } = options;
+    const ports = options.ports ?? (await Daemon.freePorts());
     const file = join(folder, "gateway.yaml");
-    writeFileSync(file, stringify(config));
-    const child = spawn(process.execPath, [MAIN, "run", "--config", file], { stdio: ["ignore", "inherit", "inherit"] });
+    writeFileSync(file, stringify({ ...usualConfig(folder, ports, uplinkUrl), ...options.changes }));
+    const command = [...under, process.execPath, join(dist, "main.js"), "run", "--config", file];
+    const child = spawn(command[0] ?? "", command.slice(1), { stdio: ["ignore", log, log] });
     const daemon = new Daemon(child, ports, folder);
     await daemon.#ready();
     return daemon;
@@ -106,10 +112,12 @@ export class Daemon {
     return Number(/^write_bytes: (\d+)/m.exec(readFileSync(`/proc/${this.child.pid}/io`, "utf8"))?.[1]);
   }
 
-  stop(): Promise<void> {
+  /** Sends a signal and waits for the end; returns the exit status, `null` where the signal ended it. */
+  stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number | null> {
     return new Promise((resolve) => {
-      this.child.once("exit", () => resolve());
-      this.child.kill("SIGTERM");
+      if (this.child.exitCode !== null || this.child.signalCode !== null) resolve(this.child.exitCode);
+      this.child.once("exit", (status) => resolve(status));
+      this.child.kill(signal);
     });
   }
 
@@ -122,4 +130,21 @@ export class Daemon {
     }
     throw new Error("the daemon did not become ready");
   }
+}
+
+function usualConfig(folder: string, ports: Ports, uplinkUrl: string | undefined): object {
+  return {
+    gateway: { id: "sierra-014", dataDir: join(folder, "data") },
+    log: { level: "warn" },
+    mqtt: {
+      listeners: [
+        { bind: "127.0.0.1", port: ports.mqtt },
+        { bind: "127.0.0.1", port: ports.mqtts, tls: { development: true } },
+      ],
+      limits: { publishRate: 0 },
+    },
+    outbox: { commitDelay: { critical: "0ms", high: "0ms", normal: "0ms", low: "0ms" } },
+    http: { port: ports.http },
+    ...(uplinkUrl === undefined ? {} : { uplink: { url: uplinkUrl, reachability: "100ms" } }),
+  };
 }
