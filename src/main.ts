@@ -1,2 +1,45 @@
 #!/usr/bin/env node
-console.log("summit-edge");
+/** The command line: which command, and how the process ends. What a command does is in `cli/`. */
+import { Command } from "commander";
+import { exitStatusOf, failureText } from "./cli/failure.ts";
+import { debugging, environment } from "./config/environment.ts";
+import { codeOf } from "./kernel/errors.ts";
+import { version } from "./kernel/version.ts";
+
+type AddCommand = (program: Command) => void;
+
+/** Command groups in the order of the help, each loaded only when it is needed. */
+const GROUPS: Readonly<Record<string, () => Promise<AddCommand>>> = {
+  run: async () => (await import("./cli/run.ts")).addRunCommand,
+  config: async () => (await import("./cli/config.ts")).addConfigCommand,
+};
+
+/** The program, with the one command group that was asked for, or with all where that is help or unknown. */
+async function createProgram(args: readonly string[]): Promise<Command> {
+  const program = new Command("summit-edge")
+    .description("Field gateway for wildfire sensors: store and forward, with books that balance.")
+    .version(version, "-V, --version", "print the version")
+    .helpOption("-h, --help", "print help")
+    .showHelpAfterError("(summit-edge --help lists the commands; each has --help of its own)")
+    .addHelpText("after", "\nExample:\n  summit-edge run --config /etc/summit-edge/gateway.yaml")
+    .exitOverride();
+  const asked = args.find((arg) => !arg.startsWith("-")) ?? "";
+  const wanted = Object.hasOwn(GROUPS, asked) ? [asked] : Object.keys(GROUPS);
+  for (const name of wanted) (await GROUPS[name]?.())?.(program);
+  return program;
+}
+
+// Whoever reads our output may stop reading, as `head` does; that is no failure.
+process.stdout.on("error", (error) => {
+  if (codeOf(error) !== "EPIPE") throw error;
+  process.exit();
+});
+
+try {
+  const args = process.argv.slice(2);
+  const program = await createProgram(args);
+  await program.parseAsync(args, { from: "user" });
+} catch (thrown) {
+  process.stderr.write(failureText(thrown, debugging(environment)));
+  process.exitCode = exitStatusOf(thrown);
+}

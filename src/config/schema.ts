@@ -1,20 +1,20 @@
 /**
  * The configuration, once: this one JSON Schema gives the type, the defaults, the validation, the schema for editors, the
- * override names and the README's table. Durations and sizes are written with their unit (formats `duration` and
- * `size`) and are numbers, in milliseconds and bytes, once loaded.
+ * override names, the example file (`config/gateway.yaml`) and the README's table.
+ *
+ * Formats of our own: `duration` and `size` are written with their unit, bounded by the keywords `atLeast` and `atMost`,
+ * and are numbers, in milliseconds and bytes, once loaded; `path` is a file or folder, absolute once loaded; `url` may hold
+ * a secret and is redacted where it is shown. `examples` stand, commented out, in the example file.
  */
 import type { FromSchema } from "json-schema-to-ts";
-
-const duration = (value: string, description: string) =>
-  ({ type: "string", format: "duration", default: value, description }) as const;
-const size = (value: string, description: string) =>
-  ({ type: "string", format: "size", default: value, description }) as const;
-const file = (description: string) => ({ type: "string", minLength: 1, description }) as const;
+import { atMostAnHour, credential, duration, file, size, some } from "./schema-terms.ts";
+import { uplink } from "./schema-uplink.ts";
 
 const location = {
   type: "object",
   description:
     "Where the gateway stands; given to readings that carry no position of their own only where a port says so.",
+  examples: [{ lat: 38.94, lon: -120.05 }],
   additionalProperties: false,
   required: ["lat", "lon"],
   properties: {
@@ -35,9 +35,12 @@ const listener = {
       description: "TLS 1.2 or newer; without it the listener is plain.",
       additionalProperties: false,
       properties: {
-        certFile: file("PEM file with the server's certificate chain."),
-        keyFile: file("PEM file with the server's private key."),
-        caFile: file("PEM file with the authorities whose client certificates are accepted."),
+        certFile: file("PEM file with the server's certificate chain.", credential("mqtt.crt")),
+        keyFile: file("PEM file with the server's private key.", credential("mqtt.key")),
+        caFile: file(
+          "PEM file with the authorities whose client certificates are accepted.",
+          "/etc/summit-edge/devices-ca.crt",
+        ),
         clientCertificate: {
           type: "string",
           enum: ["required", "optional", "none"],
@@ -105,7 +108,7 @@ const serialPort = {
     parity: { type: "string", enum: ["none", "even", "odd"], default: "none", description: "Parity." },
     stopBits: { type: "number", enum: [1, 1.5, 2], default: 1, description: "Stop bits." },
     framing: { type: "string", enum: ["lines"], default: "lines", description: "How frames are told apart." },
-    maxFrameBytes: size("4KiB", "Longer frames are discarded and counted."),
+    maxFrameBytes: size("4KiB", "Longer frames are discarded and counted.", { atLeast: "16B", atMost: "1MiB" }),
     codec: { type: "string", enum: ["json", "csv", "nmea0183"], description: "How a frame is read." },
     columns: {
       type: "array",
@@ -138,8 +141,8 @@ const serialPort = {
       default: {},
       description: "Back-off between attempts to open the port again.",
       properties: {
-        initial: duration("1s", "First wait."),
-        max: duration("60s", "Longest wait."),
+        initial: duration("1s", "First wait.", some),
+        max: duration("60s", "Longest wait.", some),
       },
     },
   },
@@ -153,6 +156,7 @@ export const configSchema = {
   properties: {
     gateway: {
       type: "object",
+      description: "This gateway.",
       additionalProperties: false,
       default: {},
       properties: {
@@ -160,10 +164,12 @@ export const configSchema = {
           type: "string",
           pattern: "^[A-Za-z0-9._-]{1,64}$",
           description: "The gateway's name towards fusion; by default the host name.",
+          examples: ["sierra-014"],
         },
         location,
         dataDir: {
           type: "string",
+          format: "path",
           minLength: 1,
           default: "/var/lib/summit-edge",
           description: "Where the outbox and all other state lives; one daemon at a time.",
@@ -172,6 +178,7 @@ export const configSchema = {
     },
     log: {
       type: "object",
+      description: "The log, on standard output.",
       additionalProperties: false,
       default: {},
       properties: {
@@ -191,6 +198,7 @@ export const configSchema = {
     },
     mqtt: {
       type: "object",
+      description: "The MQTT broker for devices.",
       additionalProperties: false,
       default: {},
       properties: {
@@ -200,6 +208,18 @@ export const configSchema = {
           items: listener,
           default: [{ bind: "127.0.0.1", port: 1883 }],
           description: "Where the broker listens; an empty list switches it off.",
+          examples: [
+            {
+              bind: "0.0.0.0",
+              port: 8883,
+              tls: {
+                certFile: credential("mqtt.crt"),
+                keyFile: credential("mqtt.key"),
+                caFile: "/etc/summit-edge/devices-ca.crt",
+                clientCertificate: "required",
+              },
+            },
+          ],
         },
         anonymous: {
           type: "string",
@@ -207,8 +227,11 @@ export const configSchema = {
           default: "loopback",
           description: "From where clients without credentials are let in.",
         },
-        passwordFile: file("Passwords of devices. Not built yet: a configuration that names it is refused."),
-        aclFile: file("Access rules. Not built yet: a configuration that names it is refused."),
+        passwordFile: file(
+          "Passwords of devices. Not built yet: a configuration that names it is refused.",
+          "/etc/summit-edge/passwords",
+        ),
+        aclFile: file("Access rules. Not built yet: a configuration that names it is refused.", "/etc/summit-edge/acl"),
         routes: {
           type: "array",
           maxItems: 256,
@@ -237,6 +260,7 @@ export const configSchema = {
         },
         limits: {
           type: "object",
+          description: "What one client, and all of them together, may ask of the broker.",
           additionalProperties: false,
           default: {},
           properties: {
@@ -247,8 +271,11 @@ export const configSchema = {
               default: 256,
               description: "Connections at once.",
             },
-            maxPacketBytes: size("64KiB", "Largest MQTT packet; before CONNECT it is 4 KiB at most."),
-            connectTimeout: duration("10s", "Time for the TLS handshake, and then for CONNECT."),
+            maxPacketBytes: size("64KiB", "Largest MQTT packet; before CONNECT it is 4 KiB at most.", {
+              atLeast: "64B",
+              atMost: "256MiB",
+            }),
+            connectTimeout: duration("10s", "Time for the TLS handshake, and then for CONNECT.", some),
             publishRate: {
               type: "integer",
               minimum: 0,
@@ -261,9 +288,26 @@ export const configSchema = {
         },
       },
     },
-    serial: { type: "array", maxItems: 64, items: serialPort, default: [], description: "Serial ports." },
+    serial: {
+      type: "array",
+      maxItems: 64,
+      items: serialPort,
+      default: [],
+      description: "Serial ports.",
+      examples: [
+        {
+          name: "mast",
+          path: "/dev/serial/by-id/usb-mast",
+          baudRate: 4800,
+          framing: "lines",
+          codec: "nmea0183",
+          class: "position",
+        },
+      ],
+    },
     outbox: {
       type: "object",
+      description: "The outbox: what was accepted waits here.",
       additionalProperties: false,
       default: {},
       properties: {
@@ -273,8 +317,8 @@ export const configSchema = {
           default: "outbox.db",
           description: "The outbox's file, relative to dataDir.",
         },
-        maxBytes: size("2GiB", "How much the outbox may hold."),
-        maxAge: duration("30d", "How long a reading waits before it expires, since acceptance."),
+        maxBytes: size("2GiB", "How much the outbox may hold.", { atLeast: "1MiB" }),
+        maxAge: duration("30d", "How long a reading waits before it expires, since acceptance.", some),
         whenFull: {
           type: "string",
           enum: ["evict", "refuse"],
@@ -288,10 +332,10 @@ export const configSchema = {
           default: {},
           description: "How long a commit may wait for company, by priority, to spare the card.",
           properties: {
-            critical: duration("0ms", "For critical readings."),
-            high: duration("0ms", "For high priority."),
-            normal: duration("250ms", "For normal priority."),
-            low: duration("1s", "For low priority."),
+            critical: duration("0ms", "For critical readings.", atMostAnHour),
+            high: duration("0ms", "For high priority.", atMostAnHour),
+            normal: duration("250ms", "For normal priority.", atMostAnHour),
+            low: duration("1s", "For low priority.", atMostAnHour),
           },
         },
         reserveFreeDisk: size("256MiB", "With less free space than this the outbox stops growing."),
@@ -304,111 +348,10 @@ export const configSchema = {
         },
       },
     },
-    uplink: {
-      type: "object",
-      additionalProperties: false,
-      default: {},
-      properties: {
-        type: { type: "string", enum: ["https"], default: "https", description: "How fusion is spoken to." },
-        url: {
-          type: "string",
-          minLength: 1,
-          description:
-            "Fusion's address for batches. https, or http on loopback. Without one nothing is sent, all is kept.",
-        },
-        tls: {
-          type: "object",
-          additionalProperties: false,
-          default: {},
-          properties: {
-            caFile: file("PEM file with the authorities to trust instead of the system's."),
-            certFile: file("PEM file with the gateway's client certificate."),
-            keyFile: file("PEM file with its private key."),
-          },
-        },
-        tokenFile: file("File with the bearer token; read again when fusion refuses it."),
-        batch: {
-          type: "object",
-          additionalProperties: false,
-          default: {},
-          properties: {
-            maxReadings: {
-              type: "integer",
-              minimum: 1,
-              maximum: 10000,
-              default: 500,
-              description: "Readings per request.",
-            },
-            maxBytes: size("512KiB", "JSON bytes per request, before compression."),
-            linger: duration(
-              "250ms",
-              "How long a batch that is not full waits for company; critical readings do not wait.",
-            ),
-            compression: { type: "string", enum: ["gzip", "none"], default: "gzip", description: "Content encoding." },
-          },
-        },
-        concurrency: {
-          type: "integer",
-          minimum: 1,
-          maximum: 16,
-          default: 1,
-          description: "Requests at once; strict order within a priority needs 1.",
-        },
-        reachability: duration(
-          "1s",
-          "How often a plain TCP connect looks whether fusion is back after failures to connect.",
-        ),
-        timeouts: {
-          type: "object",
-          additionalProperties: false,
-          default: {},
-          properties: {
-            connect: duration("5s", "To connect, TLS included."),
-            read: duration("30s", "From the end of the request to the end of the answer."),
-            write: duration("10s", "Without progress while sending."),
-          },
-        },
-        retry: {
-          type: "object",
-          additionalProperties: false,
-          default: {},
-          properties: {
-            initial: duration("1s", "Upper bound of the first wait (full jitter)."),
-            max: duration("60s", "Upper bound of any wait that fusion did not ask for."),
-          },
-        },
-        breaker: {
-          type: "object",
-          additionalProperties: false,
-          default: {},
-          properties: {
-            consecutiveFailures: {
-              type: "integer",
-              minimum: 1,
-              default: 5,
-              description: "Opens after as many failures in a row.",
-            },
-            failureRate: {
-              type: "number",
-              exclusiveMinimum: 0,
-              maximum: 1,
-              default: 0.5,
-              description: "Opens at this share of failures in the window.",
-            },
-            minimumRequests: {
-              type: "integer",
-              minimum: 1,
-              default: 10,
-              description: "Requests in the window before the share counts.",
-            },
-            window: duration("60s", "The window."),
-            recovery: duration("60s", "How long it stays open before one probe goes through."),
-          },
-        },
-      },
-    },
+    uplink,
     http: {
       type: "object",
+      description: "The local HTTP API and status page.",
       additionalProperties: false,
       default: {},
       properties: {
@@ -436,11 +379,15 @@ type Written = {
     { pattern: { type: "string"; format: "size" }; output: number },
   ];
 };
-
-/** The effective configuration: every default filled in, durations in milliseconds, sizes in bytes. */
-export type Config = FromSchema<typeof configSchema, Written>;
 type Present<T> = Exclude<T, undefined>;
-export type GatewayConfig = Present<Config["gateway"]>;
+type Filled = FromSchema<typeof configSchema, Written>;
+
+export type GatewayConfig = Omit<Present<Filled["gateway"]>, "id"> & { id: string };
+/**
+ * The effective configuration: every default filled in (the host name for `gateway.id`), durations in milliseconds, sizes in
+ * bytes, paths absolute but for `outbox.file`.
+ */
+export type Config = Omit<Filled, "gateway"> & { gateway: GatewayConfig };
 export type LogConfig = Present<Config["log"]>;
 export type MqttConfig = Present<Config["mqtt"]>;
 export type ListenerConfig = MqttConfig["listeners"][number];

@@ -1,0 +1,68 @@
+/** `summit-edge config`: is it valid, what is in effect, what may stand in it. */
+import type { Command } from "commander";
+import { environment } from "../config/environment.ts";
+import { readConfig } from "../config/load.ts";
+import { ConfigError, problemText } from "../config/problem.ts";
+import { publishedSchema } from "../config/published-schema.ts";
+import { presentable } from "../config/redact.ts";
+import { asYaml, originsOf } from "../config/show.ts";
+import { ExitStatus } from "../kernel/errors.ts";
+import { configFile, configOption } from "./config-file.ts";
+
+interface Options {
+  readonly config?: string;
+  readonly json?: boolean;
+  readonly origin?: boolean;
+}
+
+/** Adds the command group `config`. */
+export function addConfigCommand(program: Command): void {
+  const group = program.command("config").description("check and show the configuration");
+  group.addHelpText("after", "\nExample:\n  summit-edge config check --config /etc/summit-edge/gateway.yaml");
+  group
+    .command("check")
+    .description("validate the configuration, environment overrides included; exit status 2 where it is invalid")
+    .addOption(configOption())
+    .option("--json", "print one JSON object")
+    .addHelpText("after", "\nExample:\n  summit-edge config check --config gateway.yaml")
+    .action(check);
+  group
+    .command("show")
+    .description("print the effective configuration, secrets redacted")
+    .addOption(configOption())
+    .option("--json", "print one JSON object")
+    .option("--origin", "say where each value comes from")
+    .addHelpText("after", "\nExample:\n  summit-edge config show --config gateway.yaml --origin")
+    .action(show);
+  group
+    .command("schema")
+    .description("print the configuration's JSON Schema, for editors")
+    .addHelpText("after", "\nExample:\n  summit-edge config schema > gateway.schema.json")
+    .action(() => print(publishedSchema()));
+}
+
+async function check(options: Options): Promise<void> {
+  const file = configFile(options.config);
+  try {
+    const { warnings } = await readConfig(file, environment);
+    if (options.json) return print({ ok: true, file, problems: [], warnings });
+    for (const warning of warnings) process.stderr.write(`warning: ${problemText(warning)}\n`);
+    process.stdout.write("ok\n");
+  } catch (thrown) {
+    if (!options.json || !(thrown instanceof ConfigError)) throw thrown;
+    print({ ok: false, file, problems: thrown.problems, warnings: [] });
+    process.exitCode = ExitStatus.usage;
+  }
+}
+
+async function show(options: Options): Promise<void> {
+  const loaded = await readConfig(configFile(options.config), environment);
+  const config = presentable(loaded.config);
+  const origin = options.origin ? originsOf(loaded) : undefined;
+  if (!options.json) process.stdout.write(asYaml(config, origin));
+  else print(origin === undefined ? config : { config, origin });
+}
+
+function print(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value, undefined, 2)}\n`);
+}

@@ -1,0 +1,22 @@
+/** How a command ends that did not succeed: what is said, and the exit status. */
+import { CommanderError } from "commander";
+import { ExitStatus, GatewayError } from "../kernel/errors.ts";
+
+/** Codes of a wrong call or configuration: the same try can never succeed. */
+const USAGE_CODES = new Set(["CONFIG_INVALID", "CONFIG_MISSING", "INVALID_DURATION", "INVALID_SIZE", "USAGE"]);
+
+/** Exit status for whatever a command threw; help and version are no failures. */
+export function exitStatusOf(thrown: unknown): number {
+  if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : ExitStatus.usage;
+  return thrown instanceof GatewayError && USAGE_CODES.has(thrown.code) ? ExitStatus.usage : ExitStatus.failed;
+}
+
+/** What is said about it on standard error; nothing where the command line's parser has spoken already. */
+export function failureText(thrown: unknown, withStack: boolean): string {
+  if (thrown instanceof CommanderError) return "";
+  const stack = withStack && thrown instanceof Error ? `${thrown.stack}\n` : "";
+  if (thrown instanceof GatewayError) return `error: ${thrown.message}\nhint: ${thrown.hint}\n${stack}`;
+  const message = thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown);
+  const hint = "hint: This is a fault in the program: please report it, with what SUMMIT_EDGE_DEBUG=1 adds.\n";
+  return `error: ${message}\n${withStack ? "" : hint}${stack}`;
+}

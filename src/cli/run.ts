@@ -1,0 +1,35 @@
+/** `summit-edge run`: the daemon, in the foreground. */
+import type { Command } from "commander";
+import { environment } from "../config/environment.ts";
+import { readConfig } from "../config/load.ts";
+import { problemText } from "../config/problem.ts";
+import { systemClock } from "../kernel/clock.ts";
+import { createLog } from "../kernel/telemetry.ts";
+import { version } from "../kernel/version.ts";
+import { configFile, configOption } from "./config-file.ts";
+import { supervise } from "./supervise.ts";
+
+/** Adds the command `run`. */
+export function addRunCommand(program: Command): void {
+  program
+    .command("run")
+    .description("run the gateway in the foreground until SIGTERM or SIGINT; SIGHUP reloads what can be reloaded")
+    .addOption(configOption())
+    .addHelpText("after", "\nExample:\n  summit-edge run --config /etc/summit-edge/gateway.yaml")
+    .action(run);
+}
+
+async function run(options: { config?: string }): Promise<void> {
+  const { file, config, warnings } = await readConfig(configFile(options.config), environment, {
+    credentials: "required",
+  });
+  const log = await createLog(config.log, { gateway: config.gateway.id, version });
+  for (const warning of warnings) log.warn({ config: file }, problemText(warning));
+  const { Gateway } = await import("../gateway.ts");
+  await supervise(() => Gateway.start(config, { configPath: file }), {
+    events: process,
+    clock: systemClock,
+    log,
+    exit: (status) => process.exit(status),
+  });
+}

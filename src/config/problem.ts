@@ -1,0 +1,50 @@
+/** What is wrong with a configuration, said so that the reader can mend it: where, what, and what was probably meant. */
+import { GatewayError } from "../kernel/errors.ts";
+import { type Path, pathText } from "./schema-node.ts";
+
+/** Something wrong, before it is known where it was written. */
+export interface Finding {
+  readonly path: Path;
+  readonly message: string;
+}
+
+export interface Problem {
+  /** The key, as `mqtt.listeners[0].port`; empty for the file as a whole. */
+  readonly path: string;
+  readonly message: string;
+  /** Line in the configuration file, from 1. */
+  readonly line?: number;
+  /** The environment variable that brought the value. */
+  readonly variable?: string;
+}
+
+/** Where a value was written. */
+export type Origin = { readonly line: number } | { readonly variable: string };
+
+export function located(finding: Finding, origin: Origin | undefined): Problem {
+  return { path: pathText(finding.path), message: finding.message, ...origin };
+}
+
+/** One line: where it was written, the key, what is wrong. */
+export function problemText(problem: Problem): string {
+  const parts = [problem.variable ?? (problem.line === undefined ? "" : `line ${problem.line}`), problem.path];
+  return [...parts.filter((part) => part !== ""), problem.message].join(": ");
+}
+
+/** An invalid configuration, with everything that is wrong with it, in the order of the file. */
+export class ConfigError extends GatewayError {
+  readonly problems: readonly Problem[];
+
+  constructor(file: string, problems: readonly Problem[]) {
+    const sorted = [...problems].sort((a, b) => (a.line ?? Number.MAX_VALUE) - (b.line ?? Number.MAX_VALUE));
+    const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
+    super({
+      code: "CONFIG_INVALID",
+      op: "config.load",
+      message: [`${file} has ${count}`, ...sorted.map((problem) => `  ${problemText(problem)}`)].join("\n"),
+      hint: `Mend what is listed; \`summit-edge config check --config ${file}\` looks again, and \`summit-edge config schema\` says what may stand there.`,
+    });
+    this.name = "ConfigError";
+    this.problems = sorted;
+  }
+}

@@ -1,0 +1,176 @@
+/**
+ * What a schema cannot say: that keys agree with one another, and that the whole is safe to run. Pure.
+ *
+ * Every problem is to be reported at once, so the checks also look at a configuration in which the schema has found faults:
+ * each check looks only at parts that are sound.
+ */
+import type { Finding } from "./problem.ts";
+import type { Config, HttpConfig, ListenerConfig, MqttConfig, SerialPortConfig, UplinkConfig } from "./schema.ts";
+import type { Path } from "./schema-node.ts";
+
+export interface Verdict {
+  readonly problems: readonly Finding[];
+  readonly warnings: readonly Finding[];
+}
+
+/** Whether the schema found nothing wrong at a path, above it or below it. */
+export type Soundness = (path: Path) => boolean;
+
+/** Whether a host name or address can only mean this machine: 127.0.0.0/8, ::1, localhost. */
+export function isLoopback(host: string): boolean {
+  const bare = host.replace(/^\[(.*)\]$/, "$1").toLowerCase();
+  return bare === "localhost" || bare === "::1" || /^127(\.\d{1,3}){3}$/.test(bare);
+}
+
+/** Everything that does not fit together in what is sound of a configuration. */
+export function examine(config: Config, sound: Soundness): Verdict {
+  const { mqtt, http, uplink } = config;
+  const listeners = soundItems(mqtt.listeners, ["mqtt", "listeners"], sound);
+  const httpIsSound = sound(["http"]);
+  const problems = [
+    ...listeners.flatMap(listenerTls),
+    ...sameAddress(listeners, httpIsSound ? http : undefined),
+    ...notBuilt(mqtt),
+    ...soundItems(mqtt.routes, ["mqtt", "routes"], sound).flatMap(([route, index]) =>
+      atTopic(["mqtt", "routes", index, "topic"], routeFault(route.topic)),
+    ),
+    ...soundItems(mqtt.retained, ["mqtt", "retained"], sound).flatMap(([filter, index]) =>
+      atTopic(["mqtt", "retained", index], filterFault(filter)),
+    ),
+    ...serialPorts(soundItems(config.serial, ["serial"], sound)),
+    ...(sound(["uplink", "tls"]) ? clientCertificate(uplink) : []),
+    ...(sound(["uplink", "retry"]) ? backOff(uplink) : []),
+  ];
+  const warnings = [
+    ...(sound(["mqtt", "anonymous"]) && mqtt.anonymous === "always" ? listeners.flatMap(openListener) : []),
+    ...(httpIsSound ? openHttp(http) : []),
+  ];
+  if (!sound(["uplink", "url"])) return { problems, warnings };
+  const address = uplinkAddress(uplink);
+  return { problems: [...problems, ...address.problems], warnings: [...warnings, ...address.warnings] };
+}
+
+type Item<T> = readonly [item: T, index: number];
+
+function soundItems<T>(list: readonly T[], path: Path, sound: Soundness): Item<T>[] {
+  if (!Array.isArray(list)) return [];
+  return list.map((item: T, index) => [item, index] as const).filter(([, index]) => sound([...path, index]));
+}
+
+function listenerTls([{ tls }, index]: Item<ListenerConfig>): Finding[] {
+  if (tls === undefined || tls.development) return [];
+  const path = ["mqtt", "listeners", index, "tls"];
+  const files = (["certFile", "keyFile"] as const)
+    .filter((key) => tls[key] === undefined)
+    .map((key) => ({ path: [...path, key], message: "is missing: TLS needs it (or `development: true`, on a desk)" }));
+  if (tls.clientCertificate === "none" || tls.caFile !== undefined) return files;
+  const message = `is missing: \`clientCertificate: ${tls.clientCertificate}\` needs to know whose certificates to accept`;
+  return [...files, { path: [...path, "caFile"], message }];
+}
+
+function sameAddress(listeners: readonly Item<ListenerConfig>[], http: HttpConfig | undefined): Finding[] {
+  const taken = new Map<string, string>();
+  if (http !== undefined) taken.set(`${http.bind} ${http.port}`, "http");
+  return listeners.flatMap(([{ bind, port }, index]) => {
+    const address = `${bind} ${port}`;
+    const holder = taken.get(address);
+    taken.set(address, holder ?? `mqtt.listeners[${index}]`);
+    if (port === 0 || holder === undefined) return [];
+    return [{ path: ["mqtt", "listeners", index], message: `${holder} listens on ${bind} port ${port} already` }];
+  });
+}
+
+function notBuilt(mqtt: MqttConfig): Finding[] {
+  return (["passwordFile", "aclFile"] as const)
+    .filter((key) => mqtt[key] !== undefined)
+    .map((key) => ({
+      path: ["mqtt", key],
+      message: "is not built yet, and access rules that nobody keeps are worse than none: leave it out",
+    }));
+}
+
+function atTopic(path: Path, message: string | undefined): Finding[] {
+  return message === undefined ? [] : [{ path, message }];
+}
+
+function routeFault(topic: string): string | undefined {
+  const placeholders = new Set<string>();
+  for (const level of topic.split("/")) {
+    if (!/[{}]/.test(level)) continue;
+    if (!/^\{(class|source|device)\}$/.test(level))
+      return `level \`${level}\` must be {class}, {source} or {device} as a whole, or hold no braces`;
+    if (placeholders.has(level)) return `${level} stands in it twice`;
+    placeholders.add(level);
+  }
+  if (placeholders.has("{source}") && placeholders.has("{device}")) return "{source} and {device} both name the source";
+  return filterFault(topic);
+}
+
+/** MQTT 3.1.1, 4.7: a wildcard is a level of its own, # the last one; at most 65,535 bytes, no NUL. */
+function filterFault(filter: string): string | undefined {
+  if (filter.includes("\0") || Buffer.byteLength(filter) > 65_535)
+    return "is no topic filter: it holds NUL or is too long";
+  const levels = filter.split("/");
+  const wrong = levels.find((level) => /[+#]/.test(level) && level.length > 1);
+  if (wrong !== undefined) return `level \`${wrong}\` must be + or # as a whole, or hold neither`;
+  const hash = levels.indexOf("#");
+  return hash >= 0 && hash < levels.length - 1 ? "# must be the last level" : undefined;
+}
+
+function serialPorts(ports: readonly Item<SerialPortConfig>[]): Finding[] {
+  return ports.flatMap(([port, index]) => {
+    const path = ["serial", index];
+    const problems: Finding[] = [];
+    for (const key of ["name", "path"] as const) {
+      const [, first] = ports.find(([other]) => other[key] === port[key]) ?? [port, index];
+      if (first < index)
+        problems.push({ path: [...path, key], message: `\`${port[key]}\` is the ${key} of serial[${first}] too` });
+    }
+    if (port.codec === "csv" && port.columns === undefined)
+      problems.push({
+        path: [...path, "columns"],
+        message: "is missing: codec csv needs the columns' names, in order",
+      });
+    if (port.reopen.initial > port.reopen.max)
+      problems.push({ path: [...path, "reopen", "initial"], message: "must not be longer than reopen.max" });
+    return problems;
+  });
+}
+
+function clientCertificate({ tls }: UplinkConfig): Finding[] {
+  if ((tls.certFile === undefined) === (tls.keyFile === undefined)) return [];
+  const [missing, present] = tls.certFile === undefined ? ["certFile", "keyFile"] : ["keyFile", "certFile"];
+  return [{ path: ["uplink", "tls", missing], message: `is missing: ${present} is of no use without it` }];
+}
+
+function backOff({ retry }: UplinkConfig): Finding[] {
+  if (retry.initial <= retry.max) return [];
+  return [{ path: ["uplink", "retry", "initial"], message: "must not be longer than uplink.retry.max" }];
+}
+
+function uplinkAddress({ url: text }: UplinkConfig): Verdict {
+  const at = (message: string): Finding[] => [{ path: ["uplink", "url"], message }];
+  if (text === undefined) return { problems: [], warnings: at("is not set: readings are kept, and nothing is sent") };
+  const url = new URL(text);
+  const warnings =
+    url.username === "" && url.password === ""
+      ? []
+      : at("holds a user name or password, which is not sent; a token belongs in uplink.tokenFile");
+  if (url.protocol === "https:" || (url.protocol === "http:" && isLoopback(url.hostname)))
+    return { problems: [], warnings };
+  const reason = url.protocol === "http:" ? `plain http is for loopback only, and ${url.hostname} is elsewhere` : "";
+  return { problems: at(`must begin with https://${reason === "" ? "" : `: ${reason}`}`), warnings };
+}
+
+function openListener([{ bind, tls }, index]: Item<ListenerConfig>): Finding[] {
+  if (isLoopback(bind) || tls?.clientCertificate === "required") return [];
+  const message = `with \`anonymous: always\` whoever reaches ${bind} may publish readings`;
+  return [{ path: ["mqtt", "listeners", index], message }];
+}
+
+function openHttp(http: HttpConfig): Finding[] {
+  if (isLoopback(http.bind)) return [];
+  return [
+    { path: ["http", "bind"], message: `whoever reaches ${http.bind} may use the HTTP API: it asks no password` },
+  ];
+}

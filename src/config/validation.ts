@@ -1,0 +1,200 @@
+/** The schema at work: checks and completes what was written, and says in words what does not fit. */
+import { Ajv, type ErrorObject } from "ajv";
+import { messageOf } from "../kernel/errors.ts";
+import { suggestion } from "./nearest.ts";
+import type { Finding } from "./problem.ts";
+import { redactUrl } from "./redact.ts";
+import { type Path, pathText, rootNode, type SchemaNode } from "./schema-node.ts";
+import { parseDuration, parseSize } from "./units.ts";
+
+/** What a scalar of each format of our own becomes; throws where the text is no such thing. */
+const FORMATS: Readonly<Record<string, (text: string) => number>> = { duration: parseDuration, size: parseSize };
+
+/** The number that a text of format `duration` or `size` stands for. */
+export function numberOf(format: string | undefined, text: string): number | undefined {
+  const parse = format === undefined ? undefined : FORMATS[format];
+  return parse?.(text);
+}
+
+const readable = (format: string) => (text: string) => {
+  try {
+    numberOf(format, text);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+function within(compare: (value: number, bound: number) => boolean) {
+  return (bound: string, text: string, parent?: SchemaNode): boolean => {
+    if (!readable(parent?.format ?? "")(text)) return true;
+    return compare(numberOf(parent?.format, text) ?? 0, numberOf(parent?.format, bound) ?? 0);
+  };
+}
+
+const ajv = new Ajv({
+  strict: true,
+  allErrors: true,
+  useDefaults: true,
+  verbose: true,
+  formats: {
+    duration: readable("duration"),
+    size: readable("size"),
+    url: (text) => text === "" || URL.canParse(text),
+    path: true,
+  },
+});
+ajv.addKeyword({ keyword: "atLeast", type: "string", schemaType: "string", validate: within((a, b) => a >= b) });
+ajv.addKeyword({ keyword: "atMost", type: "string", schemaType: "string", validate: within((a, b) => a <= b) });
+const validate = ajv.compile(rootNode);
+
+/** Something that the schema does not allow. */
+export interface Misfit extends Finding {
+  /** It is a key that stands where it is not known; everything beside it may be in order. */
+  readonly unknownKey: boolean;
+}
+
+/** Fills the defaults into `data`, in place, and returns everything in it that the schema does not allow. */
+export function complete(data: unknown): Misfit[] {
+  if (validate(data)) return [];
+  return withoutAlternatives(validate.errors ?? []).map((error) => ({
+    path: pathOf(error),
+    message: describe(error),
+    unknownKey: error.keyword === "additionalProperties",
+  }));
+}
+
+/**
+ * A value that fits none of several alternatives is reported once: by the alternative of its own kind where there is one,
+ * else by the list of alternatives.
+ */
+function withoutAlternatives(errors: readonly ErrorObject[]): ErrorObject[] {
+  const choices = errors.filter((error) => error.keyword === "anyOf");
+  const inside = (error: ErrorObject, choice: ErrorObject): boolean =>
+    error !== choice &&
+    error.schemaPath.startsWith(choice.schemaPath) &&
+    error.instancePath.startsWith(choice.instancePath);
+  const wrongKind = (error: ErrorObject, choice: ErrorObject): boolean =>
+    inside(error, choice) && error.keyword === "type" && error.instancePath === choice.instancePath;
+  return errors.filter((error) => {
+    if (choices.some((choice) => wrongKind(error, choice))) return false;
+    const better = errors.some((other) => inside(other, error) && !wrongKind(other, error));
+    return error.keyword !== "anyOf" || !better;
+  });
+}
+
+function pathOf(error: ErrorObject): Path {
+  const steps = error.instancePath
+    .split("/")
+    .slice(1)
+    .map((step) => step.replaceAll("~1", "/").replaceAll("~0", "~"));
+  const missing = error.params.missingProperty ?? error.params.additionalProperty;
+  const path = steps.map((step) => (/^[0-9]+$/.test(step) ? Number(step) : step));
+  return typeof missing === "string" ? [...path, missing] : path;
+}
+
+const NOUNS: Readonly<Record<string, string>> = {
+  string: "text",
+  number: "a number",
+  integer: "a whole number",
+  boolean: "true or false",
+  object: "a mapping of keys",
+  array: "a list",
+};
+
+function describe(error: ErrorObject): string {
+  const node: SchemaNode = error.parentSchema ?? {};
+  const params: Readonly<Record<string, unknown>> = error.params;
+  const wants = (what: string): string => `must be ${what}, not ${shown(node, error.data)}`;
+  switch (error.keyword) {
+    case "additionalProperties":
+      return unknownKey(String(params.additionalProperty), node);
+    case "required":
+      return `is missing${purpose(node, String(params.missingProperty))}`;
+    case "type":
+      return wants(kind(node, error.data));
+    case "enum":
+      return misspelt(node, error.data, wants);
+    case "format":
+      return malformed(node, error.data);
+    case "atLeast":
+      return wants(`${error.schema} or more`);
+    case "atMost":
+      return wants(`${error.schema} or less`);
+    case "minimum":
+      return wants(`${params.limit} or more`);
+    case "maximum":
+      return wants(`${params.limit} or less`);
+    case "exclusiveMinimum":
+      return wants(`more than ${params.limit}`);
+    case "minLength":
+      return "must not be empty";
+    case "maxLength":
+      return wants(`${params.limit} character${params.limit === 1 ? "" : "s"} or fewer`);
+    case "minItems":
+      return "must not be empty";
+    case "maxItems":
+      return `may have ${params.limit} items or fewer`;
+    case "anyOf":
+      return wants((node.anyOf ?? []).map((choice) => kind(choice, undefined)).join(" or "));
+    default:
+      return `${error.message ?? error.keyword}, which ${shown(node, error.data)} does not`;
+  }
+}
+
+function purpose(parent: SchemaNode, key: string): string {
+  const description = parent.properties?.[key]?.description;
+  return description === undefined ? "" : ` (${description})`;
+}
+
+function kind(node: SchemaNode, data: unknown): string {
+  if (node.format === "duration") return "a duration with its unit, such as 30s";
+  if (node.format === "size") return "a size with its unit, such as 64KiB";
+  if (node.type === "string" && (typeof data === "number" || typeof data === "boolean"))
+    return "text (put it in quotes)";
+  return NOUNS[node.type ?? ""] ?? String(node.type);
+}
+
+function misspelt(node: SchemaNode, data: unknown, wants: (what: string) => string): string {
+  const allowed = (node.enum ?? []).map(String);
+  const meant = typeof data === "string" ? suggestion(data, allowed) : "";
+  return `${wants(`one of ${allowed.join(", ")}`)}${meant.startsWith("did you mean") ? `; ${meant}` : ""}`;
+}
+
+function malformed(node: SchemaNode, data: unknown): string {
+  try {
+    numberOf(node.format, String(data));
+  } catch (thrown) {
+    return `${messageOf(thrown)}; write it such as ${node.format === "size" ? "64KiB or 2GiB" : "250ms, 30s or 7d"}`;
+  }
+  return "is not a URL; write it such as https://fusion.example/api/v1/observations/batch";
+}
+
+function unknownKey(key: string, parent: SchemaNode): string {
+  const elsewhere = placesOf(key, rootNode, []).filter(
+    (place) => parent.properties?.[place.at(-1) ?? ""] === undefined,
+  );
+  const known = Object.keys(parent.properties ?? {});
+  const advice = suggestion(key, known);
+  const [place] = elsewhere;
+  if (advice.startsWith("did you mean") || place === undefined) return `unknown key; ${advice}`;
+  return `unknown key; it belongs to \`${pathText(place)}\` (${advice})`;
+}
+
+/** Where a key of this name has its place, lists left out. */
+function placesOf(key: string, node: SchemaNode, path: string[]): string[][] {
+  return Object.entries(node.properties ?? {}).flatMap(([name, child]) => [
+    ...(name.toLowerCase() === key.toLowerCase() ? [[...path, name]] : []),
+    ...placesOf(key, child, [...path, name]),
+  ]);
+}
+
+/** A value as an error message may show it: short, and without a URL's secrets. */
+function shown(node: SchemaNode, value: unknown): string {
+  if (value === undefined) return "nothing";
+  if (typeof value === "number") return String(value);
+  if (Array.isArray(value)) return "a list";
+  if (typeof value === "object" && value !== null) return "a mapping";
+  const text = JSON.stringify(node.format === "url" ? redactUrl(String(value)) : value);
+  return text.length <= 60 ? text : `${text.slice(0, 60)}…`;
+}

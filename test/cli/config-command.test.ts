@@ -1,0 +1,156 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { describe, test } from "node:test";
+import { parse } from "yaml";
+import { configFile } from "../config/fixture.ts";
+import { projectRoot, summitEdge } from "../support/command.ts";
+
+const NONE_INSTALLED = !existsSync("/etc/summit-edge/gateway.yaml");
+
+describe("summit-edge", () => {
+  test("alone prints its usage and exits 2; help is a success", async () => {
+    const alone = await summitEdge([]);
+    assert.equal(alone.status, 2);
+    assert.match(alone.stderr, /Usage: summit-edge/);
+    for (const args of [["help"], ["--help"], ["help", "run"], ["run", "--help"], ["config", "check", "--help"]]) {
+      const help = await summitEdge(args);
+      assert.equal(help.status, 0, args.join(" "));
+      assert.match(help.stdout, /Usage: [\s\S]*Example:/, args.join(" "));
+    }
+  });
+
+  test("prints its version", async () => {
+    const { status, stdout } = await summitEdge(["--version"]);
+    assert.equal(status, 0);
+    assert.match(stdout, /^\d+\.\d+\.\d+\n$/);
+  });
+
+  test("exits 2 for what it does not understand, and says what it may have been", async () => {
+    const command = await summitEdge(["confg"]);
+    assert.equal(command.status, 2);
+    assert.match(command.stderr, /unknown command 'confg'[\s\S]*Did you mean config/);
+    const option = await summitEdge(["run", "--cofnig", "x"]);
+    assert.equal(option.status, 2);
+    assert.match(option.stderr, /unknown option '--cofnig'/);
+    assert.equal((await summitEdge(["config"])).status, 2);
+    assert.equal((await summitEdge(["toString"])).status, 2);
+  });
+
+  test("does not mind when nobody reads its output to the end", async () => {
+    const child = spawn(process.execPath, ["dist/main.js", "config", "schema"], {
+      cwd: projectRoot,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    child.stdout.destroy();
+    let stderr = "";
+    child.stderr.on("data", (text) => {
+      stderr += text;
+    });
+    await once(child, "close");
+    assert.equal(child.exitCode, 0);
+    assert.equal(stderr, "");
+  });
+});
+
+describe("summit-edge run", () => {
+  test("without a configuration refuses, and says how to get one", { skip: !NONE_INSTALLED }, async () => {
+    const { status, stderr } = await summitEdge(["run"]);
+    assert.equal(status, 2);
+    assert.match(stderr, /^error: no configuration file/);
+    assert.match(stderr, /hint: Copy the field default, .*config\/gateway\.yaml, to \/etc\/summit-edge\/gateway\.yaml/);
+  });
+
+  test("with a file that is not there, or not valid, exits 2 and says what is wrong", async (t) => {
+    const absent = await summitEdge(["run", "--config", "/nonexistent.yaml"]);
+    assert.equal(absent.status, 2);
+    assert.match(absent.stderr, /\/nonexistent.yaml[\s\S]*there is no such file/);
+    const invalid = await summitEdge([
+      "run",
+      "--config",
+      await configFile(t, "uplink: { ulr: x }\nhttp: { port: -1 }"),
+    ]);
+    assert.equal(invalid.status, 2);
+    assert.match(invalid.stderr, /line 1: uplink.ulr: unknown key; did you mean `url`\?\n.*line 2: http.port/);
+    assert.doesNotMatch(invalid.stderr, /^ +at /m);
+  });
+
+  test("shows the stack only when asked for it", async () => {
+    const { stderr } = await summitEdge(["run", "--config", "/nonexistent.yaml"], { SUMMIT_EDGE_DEBUG: "1" });
+    assert.match(stderr, /^ +at /m);
+  });
+});
+
+describe("summit-edge config check", () => {
+  test("says ok for the field default, and warns that nothing will be sent", async () => {
+    const { status, stdout, stderr } = await summitEdge(["config", "check", "--config", "config/gateway.yaml"]);
+    assert.deepEqual([status, stdout], [0, "ok\n"]);
+    assert.match(stderr, /^warning: .*uplink.url: is not set/);
+  });
+
+  test("exits 2 with every problem, a line each", async (t) => {
+    const file = await configFile(t, "uplink:\n  batch: { maxReading: 5 }\nlog: { level: loud }");
+    const { status, stdout, stderr } = await summitEdge(["config", "check", "--config", file], {
+      SUMMIT_EDGE__HTTP__PROT: "1",
+    });
+    assert.deepEqual([status, stdout], [2, ""]);
+    assert.match(
+      stderr,
+      /^error: .* has 3 problems\n {2}line 2: .*\n {2}line 3: .*\n {2}SUMMIT_EDGE__HTTP__PROT: .*\nhint: /,
+    );
+  });
+
+  test("--json gives the same to a program", async (t) => {
+    const file = await configFile(t, "log: { level: loud }");
+    const { status, stdout } = await summitEdge(["config", "check", "--json", "--config", file]);
+    assert.equal(status, 2);
+    const result = JSON.parse(stdout);
+    assert.equal(result.ok, false);
+    assert.deepEqual([result.problems[0].path, result.problems[0].line], ["log.level", 1]);
+    const good = JSON.parse((await summitEdge(["config", "check", "--json", "--config", "config/demo.yaml"])).stdout);
+    assert.deepEqual([good.ok, good.problems, good.warnings], [true, [], []]);
+  });
+});
+
+describe("summit-edge config show", () => {
+  const ENV = {
+    SUMMIT_EDGE__UPLINK__URL: "https://u:s3cret@fusion.example/a?token=s3cret",
+    SUMMIT_EDGE__HTTP__PORT: "8481",
+  };
+
+  test("prints what is in effect as YAML, secrets redacted", async () => {
+    const { status, stdout } = await summitEdge(["config", "show", "--config", "config/gateway.yaml"], ENV);
+    assert.equal(status, 0);
+    assert.doesNotMatch(stdout, /s3cret/);
+    const shown = parse(stdout);
+    assert.equal(shown.http.port, 8481);
+    assert.equal(shown.outbox.maxBytes, "2GiB");
+  });
+
+  test("--json --origin says where each value was written", async (t) => {
+    const file = await configFile(t, "log:\n  level: warn\n");
+    const { stdout } = await summitEdge(["config", "show", "--json", "--origin", "--config", file], ENV);
+    assert.doesNotMatch(stdout, /s3cret/);
+    const { config, origin } = JSON.parse(stdout);
+    assert.equal(config.log.level, "warn");
+    assert.deepEqual(
+      [origin["log.level"], origin["log.format"], origin["http.port"], origin["mqtt.listeners[0].bind"]],
+      ["line 2", "default", "SUMMIT_EDGE__HTTP__PORT", "default"],
+    );
+    const yaml = await summitEdge(["config", "show", "--origin", "--config", file], ENV);
+    assert.match(yaml.stdout, /^ {2}level: warn # line 2$/m);
+    assert.match(yaml.stdout, /^ {2}port: 8481 # SUMMIT_EDGE__HTTP__PORT$/m);
+  });
+});
+
+describe("summit-edge config schema", () => {
+  test("prints a JSON Schema", async () => {
+    const { status, stdout } = await summitEdge(["config", "schema"]);
+    assert.equal(status, 0);
+    const schema = JSON.parse(stdout);
+    assert.equal(schema.$schema, "http://json-schema.org/draft-07/schema#");
+    assert.equal(schema.properties.outbox.properties.maxAge.default, "30d");
+    assert.equal(new RegExp(schema.properties.outbox.properties.maxAge.pattern).test("30"), false);
+  });
+});

@@ -1,0 +1,67 @@
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { Ajv } from "ajv";
+import { parse } from "yaml";
+import { readConfig } from "#src/config/load.js";
+import { publishedSchema } from "#src/config/published-schema.js";
+import { projectRoot, runNode } from "../support/command.ts";
+import { load, problemsOf } from "./fixture.ts";
+
+const FIELD_DEFAULT = join(projectRoot, "config/gateway.yaml");
+
+describe("what is generated from the schema", () => {
+  for (const script of ["scripts/config-table.mjs", "scripts/config-example.mjs"])
+    test(`is up to date: ${script} --check`, async () => {
+      const { status, stderr } = await runNode(script, ["--check"]);
+      assert.equal(status, 0, stderr);
+    });
+
+  test("the field default changes nothing", async (t) => {
+    assert.deepEqual((await readConfig(FIELD_DEFAULT, {})).config, (await load(t, "")).config);
+  });
+
+  test("every key that the field default has commented out may be put in, but for those not built yet", async (t) => {
+    const text = await readFile(FIELD_DEFAULT, "utf8");
+    const uncommented = text.replaceAll(/^( *)#(?! \S)/gm, "$1");
+    assert.notEqual(uncommented, text);
+    const problems = await problemsOf(t, uncommented);
+    assert.equal(problems.length, 2, problems.join("\n"));
+    for (const problem of problems) assert.match(problem, /(passwordFile|aclFile): is not built yet/);
+  });
+
+  test("the demo's configuration is valid, and stays on loopback", async () => {
+    const { config, warnings } = await readConfig(join(projectRoot, "config/demo.yaml"), {});
+    assert.deepEqual(warnings, []);
+    assert.equal(config.gateway.dataDir, join(projectRoot, "data/demo"));
+    assert.deepEqual(
+      config.mqtt.listeners.map(({ bind, port, tls }) => [bind, port, tls?.development]),
+      [
+        ["127.0.0.1", 1883, undefined],
+        ["127.0.0.1", 8883, true],
+      ],
+    );
+    assert.deepEqual(
+      config.serial.map(({ name, codec }) => [name, codec]),
+      [
+        ["mast", "nmea0183"],
+        ["weather", "csv"],
+      ],
+    );
+    assert.equal(config.uplink.url, "http://127.0.0.1:8490/api/v1/observations/batch");
+    assert.equal(config.http.port, 8480);
+  });
+
+  test("the published schema is plain JSON Schema and judges files as the gateway does", async () => {
+    const validate = new Ajv({ strict: true, formats: { uri: (text: string) => URL.canParse(text) } }).compile(
+      publishedSchema() as object,
+    );
+    const { serial: _, uplink, ...rest } = parse(await readFile(FIELD_DEFAULT, "utf8"));
+    const { tls: __, ...uplinkKeys } = uplink;
+    assert.ok(validate({ ...rest, uplink: uplinkKeys }), JSON.stringify(validate.errors));
+    assert.ok(!validate({ outbox: { maxAge: "30" } }));
+    assert.ok(!validate({ outbox: { maxage: "30d" } }));
+    assert.ok(validate({ outbox: { maxAge: "1.5d", maxBytes: "2GiB" } }));
+  });
+});

@@ -1,0 +1,190 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { loadConfig } from "#src/config/load.js";
+import { load, problemsOf } from "./fixture.ts";
+
+const TOO_LARGE = `# ${"x".repeat(1024 * 1024)}\n`;
+const BOMB = `a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c,*c,*c,*c]\n`;
+
+/** YAML, and the one problem that it has. */
+const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[] = [
+  // Unknown keys.
+  ["uplink:\n  batch:\n    maxReading: 5", "line 3: uplink.batch.maxReading: unknown key; did you mean `maxReadings`?"],
+  ["gatway: {}", "line 1: gatway: unknown key; did you mean `gateway`?"],
+  ["http:\n  colour: red", "line 2: http.colour: unknown key; known here: bind, port"],
+  ["dataDir: /x", /^line 1: dataDir: unknown key; it belongs to `gateway.dataDir`/],
+  ["serial:\n  - { name: a, path: /d, codec: json, baud: 1 }", /^line 2: serial\[0\].baud: unknown key/],
+  ["uplink: { 'a/b~c': 1 }", /^line 1: uplink.a\/b~c: unknown key/],
+  // Types.
+  ["gateway: { id: 014 }", "line 1: gateway.id: must be text (put it in quotes), not 14"],
+  ["uplink: 5", "line 1: uplink: must be a mapping of keys, not 5"],
+  ["serial: {}", "line 1: serial: must be a list, not a mapping"],
+  ["http: { port: .nan }", "line 1: http.port: must be a whole number, not NaN"],
+  ["http: { port: 80.5 }", "line 1: http.port: must be a whole number, not 80.5"],
+  ["- a", /must be a mapping of keys/],
+  // Values.
+  ["log: { level: wran }", /^line 1: log.level: must be one of trace, .*, not "wran"; did you mean `warn`\?$/],
+  ["http: { port: 65536 }", "line 1: http.port: must be 65535 or less, not 65536"],
+  ["uplink: { breaker: { failureRate: 0 } }", /must be more than 0, not 0$/],
+  ["gateway: { location: { lat: 38 } }", "line 1: gateway.location.lon: is missing (Degrees east.)"],
+  ["gateway: { dataDir: '' }", "line 1: gateway.dataDir: must not be empty"],
+  ["gateway: { id: a/b }", /^line 1: gateway.id: must match pattern/],
+  ["uplink: { url: fusion }", /^line 1: uplink.url: is not a URL/],
+  // Units.
+  ["outbox: { maxAge: 30 }", "line 1: outbox.maxAge: must be a duration with its unit, such as 30s, not 30"],
+  ["outbox: { maxAge: '30' }", /^line 1: outbox.maxAge: "30" is not a duration: its unit is missing; write it such as/],
+  ["outbox: { maxBytes: 2G }", /^line 1: outbox.maxBytes: "2G" is not a size; write it such as 64KiB or 2GiB$/],
+  ["outbox: { maxAge: 0s }", 'line 1: outbox.maxAge: must be 1ms or more, not "0s"'],
+  ["outbox: { maxBytes: 1023KiB }", 'line 1: outbox.maxBytes: must be 1MiB or more, not "1023KiB"'],
+  ["uplink: { batch: { maxBytes: 1023B } }", 'line 1: uplink.batch.maxBytes: must be 1KiB or more, not "1023B"'],
+  ["outbox: { commitDelay: { low: 61m } }", 'line 1: outbox.commitDelay.low: must be 1h or less, not "61m"'],
+  // Alternatives.
+  [
+    "serial: [{ name: a, path: /d, codec: csv, columns: [1] }]",
+    /columns\[0\]: must be text or a mapping of keys, not 1$/,
+  ],
+  ["serial: [{ name: a, path: /d, codec: csv, columns: [{ name: x }] }]", /columns\[0\].type: is missing$/],
+  // YAML.
+  ["log:\n  level: info\n  level: warn", "line 3: the key `level` stands here a second time"],
+  ["log: [", /^line 1: /],
+  ["log: !secret x", /^line 1: .*tag/i],
+  ["--- {}\n--- {}", /^line 2: .*multiple documents/],
+  [BOMB, /cannot be read as YAML: Excessive alias count/],
+  [TOO_LARGE, "is larger than 1 MiB, which no configuration is"],
+  ["[".repeat(200_000), /./],
+  // What a schema cannot say.
+  ["uplink: { url: 'http://fusion.example/x' }", /must begin with https:\/\/: plain http is for loopback only/],
+  ["uplink: { url: 'http://128.0.0.1/x' }", /must begin with https:\/\//],
+  ["uplink: { url: 'http://127.0.0.1.evil.example/x' }", /must begin with https:\/\//],
+  ["uplink: { url: 'ftp://127.0.0.1/x' }", "line 1: uplink.url: must begin with https://"],
+  [
+    "mqtt:\n  listeners:\n    - { bind: ::1, port: 8883, tls: { certFile: /c } }",
+    /^line 3: mqtt.listeners\[0\].tls.keyFile: is missing/,
+  ],
+  [
+    "mqtt: { listeners: [{ bind: ::1, port: 1, tls: { certFile: /c, keyFile: /k, clientCertificate: optional } }] }",
+    /tls.caFile: is missing/,
+  ],
+  [
+    "mqtt: { listeners: [{ bind: ::1, port: 1 }, { bind: ::1, port: 1 }] }",
+    /mqtt.listeners\[1\]: mqtt.listeners\[0\] listens on ::1 port 1 already/,
+  ],
+  ["mqtt: { listeners: [{ bind: 127.0.0.1, port: 8480 }] }", /mqtt.listeners\[0\]: http listens on/],
+  ["mqtt: { passwordFile: x }", /^line 1: mqtt.passwordFile: is not built yet/],
+  ["mqtt: { aclFile: x }", /^line 1: mqtt.aclFile: is not built yet/],
+  ["mqtt: { routes: [{ topic: 'a/{clas}' }] }", /routes\[0\].topic: level `\{clas\}` must be/],
+  ["mqtt: { routes: [{ topic: 'a/x{class}' }] }", /level `x\{class\}` must be/],
+  ["mqtt: { routes: [{ topic: '{class}/{class}' }] }", /stands in it twice/],
+  ["mqtt: { routes: [{ topic: '{source}/{device}' }] }", /both name the source/],
+  ["mqtt: { routes: [{ topic: 'a/#/b' }] }", /# must be the last level/],
+  ["mqtt: { retained: ['a+'] }", /retained\[0\]: level `a\+` must be/],
+  ["serial: [{ name: a, path: /d, codec: csv }]", /serial\[0\].columns: is missing: codec csv/],
+  [
+    "serial: [{ name: a, path: /d, codec: json }, { name: a, path: /e, codec: json }]",
+    /serial\[1\].name: `a` is the name of serial\[0\] too/,
+  ],
+  [
+    "serial: [{ name: a, path: /d, codec: json }, { name: b, path: /d, codec: json }]",
+    /serial\[1\].path: `\/d` is the path of serial\[0\] too/,
+  ],
+  ["serial: [{ name: a, path: /d, codec: json, reopen: { initial: 2m } }]", /reopen.initial: must not be longer/],
+  ["uplink: { retry: { initial: 2m } }", "line 1: uplink.retry.initial: must not be longer than uplink.retry.max"],
+  ["uplink: { tls: { certFile: /c } }", "line 1: uplink.tls.keyFile: is missing: certFile is of no use without it"],
+  ["uplink: { tls: { keyFile: /k } }", "line 1: uplink.tls.certFile: is missing: keyFile is of no use without it"],
+  ["gateway: { dataDir: ~/data }", /^line 1: gateway.dataDir: ~ is not replaced/],
+  ["uplink: { tokenFile: '$\u007bHOME}/token' }", /^line 1: uplink.tokenFile: only \$\{CREDENTIALS_DIRECTORY\}\//],
+];
+
+describe("an invalid configuration", () => {
+  for (const [yaml, problem] of ONE_PROBLEM) {
+    const shown = yaml.length > 90 ? `${yaml.slice(0, 40)}…` : yaml.replaceAll("\n", "⏎");
+    test(`is refused with its place and its cure: ${shown}`, async (t) => {
+      const problems = await problemsOf(t, yaml);
+      const [first = ""] = problems;
+      if (typeof problem === "string") assert.equal(first, problem);
+      else assert.match(first, problem);
+      if (!yaml.startsWith("[[")) assert.equal(problems.length, 1, problems.join("\n"));
+    });
+  }
+
+  test("has all its problems reported at once, in the order of the file", async (t) => {
+    const problems = await problemsOf(
+      t,
+      "log: { level: loud }\nuplink:\n  url: http://example.com\n  batch: { maxReading: 1 }\n  retry: { max: 1 }\nserial:\n  - { name: a, path: /d, codec: csv }\n  - 5\n",
+      { SUMMIT_EDGE__HTTP__PORT: "no" },
+    );
+    assert.deepEqual(
+      problems.map((problem) => problem.split(": ").slice(0, 2).join(": ")),
+      [
+        "line 1: log.level",
+        "line 3: uplink.url",
+        "line 4: uplink.batch.maxReading",
+        "line 5: uplink.retry.max",
+        "line 7: serial[0].columns",
+        "line 8: serial[1]",
+        "SUMMIT_EDGE__HTTP__PORT: http.port",
+      ],
+    );
+  });
+
+  test("says nothing that a URL hides", async (t) => {
+    const problems = await problemsOf(t, "uplink: { url: 'http://user:s3cret@fusion.example/x?key=s3cret' }");
+    assert.doesNotMatch(problems.join(), /s3cret/);
+    assert.doesNotMatch(
+      (await problemsOf(t, "uplink: { url: 'user:s3cret@fusion?key=s3cret ' }\nlog: 5")).join(),
+      /s3cret/,
+    );
+  });
+
+  test("that is not UTF-8 text is refused", async (t) => {
+    assert.deepEqual(await problemsOf(t, Uint8Array.of(0x6c, 0xff, 0xfe)), ["is not UTF-8 text"]);
+  });
+
+  test("that is not there is refused by name", async () => {
+    const file = join("/nonexistent", "gateway.yaml");
+    await assert.rejects(
+      loadConfig(file, {}),
+      /\/nonexistent\/gateway.yaml has 1 problem\n {2}cannot be read: there is no such file/,
+    );
+  });
+});
+
+describe("a valid configuration", () => {
+  test("may use plain http to loopback, in each of its spellings", async (t) => {
+    for (const host of ["127.0.0.1", "127.9.9.9", "localhost", "[::1]", "LOCALHOST"]) {
+      const url = `http://${host}:8490/batch`;
+      assert.equal((await load(t, `uplink: { url: '${url}' }`)).config.uplink.url, url);
+    }
+  });
+
+  test("is warned about what somebody should know, and loaded all the same", async (t) => {
+    const { warnings } = await load(
+      t,
+      "mqtt: { anonymous: always, listeners: [{ bind: 0.0.0.0, port: 1883 }, { bind: 127.0.0.1, port: 1 }] }\nhttp: { bind: 0.0.0.0 }",
+    );
+    assert.deepEqual(
+      warnings.map(({ path, line }) => [path, line]),
+      [
+        ["mqtt.listeners[0]", 1],
+        ["http.bind", 2],
+        ["uplink.url", undefined],
+      ],
+    );
+  });
+
+  test("may have two listeners on any free port", async (t) => {
+    await load(
+      t,
+      "mqtt: { listeners: [{ bind: ::1, port: 0 }, { bind: ::1, port: 0 }] }\nhttp: { bind: ::1, port: 0 }",
+    );
+  });
+
+  test("may leave out the certificates of a development listener", async (t) => {
+    const { config } = await load(
+      t,
+      "mqtt: { listeners: [{ bind: ::1, port: 8883, tls: { development: true, clientCertificate: required } }] }",
+    );
+    assert.equal(config.mqtt.listeners[0]?.tls?.development, true);
+  });
+});
