@@ -1,0 +1,332 @@
+/**
+ * The forwarder pulls batches from the outbox and delivers them to fusion at the uplink's own pace. An outage is not a
+ * mode of its own: it is the forwarder not settling.
+ *
+ * One loop takes one decision at a time from what is so at that moment, and then sleeps until something has happened or
+ * `LONGEST_PAUSE_MS` is over. So no wake-up that got lost can hold a backlog for longer than that, and a loop that no
+ * longer turns shows in `tick`.
+ *
+ * Invariants: with a concurrency of 1, no lease is taken while readings of an earlier one are on their way back to
+ * waiting, so order within a lane is kept; at most one batch is fetched ahead; at most `MAX_SETTLING` settlements are
+ * outstanding. It never drops a reading: what has no fate goes back to waiting.
+ */
+import type { Registry } from "prom-client";
+import type { UplinkConfig } from "../config/schema.ts";
+import type { Clock } from "../kernel/clock.ts";
+import type { Conditions } from "../kernel/conditions.ts";
+import { messageOf } from "../kernel/errors.ts";
+import type { Logger } from "../kernel/telemetry.ts";
+import { PRIORITIES, type Priority } from "../observation/observation.ts";
+import type { Batch, BatchSource, Settlement } from "../outbox/batch.ts";
+import { type Delivered, Delivery, type DeliveryParts, NOTHING_KNOWN } from "./delivery.ts";
+import type { Permit } from "./gate.ts";
+import { type LastFailure, Line } from "./line.ts";
+import { BackOff, BatchSize, type BreakerState, Tries } from "./policies.ts";
+import { Progress } from "./progress.ts";
+import type { Transport } from "./transport.ts";
+import { UplinkMetrics } from "./uplink-metrics.ts";
+
+/** How long the loop sleeps at most, whatever it waits for. */
+const LONGEST_PAUSE_MS = 5000;
+/** Settlements handed to the outbox and not yet committed; beyond it nothing more is sent. */
+export const MAX_SETTLING = 8;
+/** After the outbox failed to give or take a batch. */
+const OUTBOX_RETRY_MS = 1000;
+/** What one step of a delivery or a settlement may take beyond the transport's own limits before it counts as stuck. */
+const STUCK_MARGIN_MS = 60_000;
+const OUTBOX_CONDITION = "outbox-unavailable";
+
+export interface ForwarderParts {
+  readonly source: BatchSource;
+  readonly transport: Transport;
+  readonly config: UplinkConfig;
+  readonly clock: Clock;
+  /** [0, 1) */
+  readonly random: () => number;
+  readonly conditions: Conditions;
+  readonly log: Logger;
+  readonly metrics: Registry;
+}
+
+export type ForwarderState = "stopped" | "idle" | "sending" | "waiting" | "refusing";
+
+export interface ForwarderStatus {
+  readonly state: ForwarderState;
+  readonly breaker: BreakerState;
+  /** Wall time in milliseconds. */
+  readonly lastSuccessAt: number | null;
+  readonly lastFailure: LastFailure | null;
+  /** Until the next try, unless the link is seen to be back earlier; `null` while nothing is waited for. */
+  readonly nextTryInSeconds: number | null;
+  /** Since the start of the daemon, as are the following. */
+  readonly requests: number;
+  readonly readingsDelivered: number;
+  readonly readingsDeadLettered: number;
+}
+
+export class Forwarder {
+  readonly #parts: ForwarderParts;
+  readonly #line: Line;
+  readonly #size: BatchSize;
+  readonly #metrics: UplinkMetrics;
+  readonly #delivery: DeliveryParts;
+  readonly #stopping = new AbortController();
+  readonly #abort = new AbortController();
+  readonly #inFlight = new Set<Promise<void>>();
+  readonly #settling = new Set<Promise<void>>();
+  readonly #progress: Progress;
+  #ahead: { readonly batch: Batch; readonly heldBackThrough: number } | undefined;
+  /** Since when readings have been waiting for company. */
+  #lingerSince: number | undefined;
+  /** Held-back readings may still be waiting. */
+  #backlog = true;
+  #woken = false;
+  #wakePause: () => void = () => {};
+  #unsubscribe: () => void = () => {};
+  #loop: Promise<void> | undefined;
+  #stopped: Promise<void> | undefined;
+  #outboxRetryAt = Number.NEGATIVE_INFINITY;
+
+  /** Inert until `start`. Readings that are in the outbox by now count as held back. */
+  constructor(parts: ForwarderParts) {
+    const { source, transport, config, clock, random, conditions, log } = parts;
+    this.#parts = parts;
+    this.#line = new Line({
+      config,
+      endpoint: transport.endpoint,
+      clock,
+      random,
+      conditions,
+      log,
+      lastSeq: () => source.lastSeq(),
+      onChange: () => this.#wake(),
+    });
+    this.#size = new BatchSize(config.batch);
+    this.#progress = new Progress(clock, transport.longestPostMs + STUCK_MARGIN_MS);
+    this.#metrics = new UplinkMetrics(parts.metrics, () => this.#line.breaker !== "closed");
+    this.#delivery = {
+      source,
+      transport,
+      line: this.#line,
+      size: this.#size,
+      tries: new Tries(),
+      backOff: new BackOff(config.retry, random),
+      clock,
+      log,
+      metrics: this.#metrics,
+      signal: this.#abort.signal,
+    };
+  }
+
+  /** Begins to deliver. Does not wait for fusion. */
+  start(): void {
+    if (this.#loop !== undefined) return;
+    this.#unsubscribe = this.#parts.source.onWaiting(() => this.#wake());
+    this.#loop = this.#run();
+  }
+
+  /**
+   * Takes nothing new, lets what is in flight end for at most `deadlineMs`, then aborts it. Every lease is settled when
+   * this resolves. Closes the transport.
+   */
+  stop(deadlineMs: number): Promise<void> {
+    this.#stopped ??= this.#stop(deadlineMs);
+    return this.#stopped;
+  }
+
+  /** Grows as long as the forwarder does its work, waiting for fusion included; stands still when it is stuck. */
+  get tick(): number {
+    return this.#progress.tick;
+  }
+
+  status(): ForwarderStatus {
+    const waitMs = this.#line.waitMs();
+    return {
+      state: this.#state(waitMs),
+      breaker: this.#line.breaker,
+      lastSuccessAt: this.#line.lastSuccessAt,
+      lastFailure: this.#line.lastFailure,
+      nextTryInSeconds: waitMs > 0 ? waitMs / 1000 : null,
+      ...this.#metrics.totals,
+    };
+  }
+
+  #state(waitMs: number): ForwarderState {
+    if (this.#loop === undefined || this.#stopping.signal.aborted) return "stopped";
+    if (this.#line.refusing) return "refusing";
+    if (waitMs > 0) return "waiting";
+    return this.#inFlight.size > 0 ? "sending" : "idle";
+  }
+
+  async #stop(deadlineMs: number): Promise<void> {
+    this.#stopping.abort();
+    this.#unsubscribe();
+    this.#wake();
+    const cancel = this.#parts.clock.after(deadlineMs, () => this.#abort.abort());
+    await this.#loop;
+    await Promise.all(this.#inFlight);
+    cancel();
+    await Promise.all(this.#settling);
+    this.#line.close();
+    this.#parts.transport.close();
+  }
+
+  async #run(): Promise<void> {
+    const obstacle = await this.#parts.transport.prepare();
+    if (obstacle !== undefined) this.#line.raise(obstacle.fault, obstacle.detail);
+    while (!this.#stopping.signal.aborted) {
+      this.#progress.advance();
+      await this.#pause(await this.#turn());
+    }
+    await this.#giveBackAhead();
+  }
+
+  /** Takes one decision. Returns how long there is nothing to decide unless something happens; 0 to go on at once. */
+  async #turn(): Promise<number> {
+    if (this.#settling.size >= MAX_SETTLING) return LONGEST_PAUSE_MS;
+    const outboxMs = this.#outboxRetryAt - this.#parts.clock.monotonic();
+    if (outboxMs > 0) return outboxMs;
+    if (this.#inFlight.size >= this.#parts.config.concurrency) return this.#fetchAhead();
+    const waitMs = this.#line.waitMs();
+    if (waitMs > 0) {
+      await this.#giveBackAhead();
+      return waitMs;
+    }
+    if (this.#ahead !== undefined && !this.#aheadIsNext(this.#ahead)) await this.#giveBackAhead();
+    const lingerMs = this.#ahead === undefined ? this.#lingerMs() : 0;
+    if (lingerMs > 0) return lingerMs;
+    if (this.#ahead === undefined) await this.#lease();
+    if (this.#ahead === undefined) return LONGEST_PAUSE_MS;
+    const permit = this.#stopping.signal.aborted ? undefined : this.#line.admit();
+    if (permit === undefined) return LONGEST_PAUSE_MS;
+    const { batch } = this.#ahead;
+    this.#ahead = undefined;
+    this.#dispatch(batch, permit);
+    return 0;
+  }
+
+  /** While requests are under way, leases the batch after them, so that the line need not wait for the outbox. */
+  async #fetchAhead(): Promise<number> {
+    if (this.#ahead !== undefined || this.#line.outage) return LONGEST_PAUSE_MS;
+    const lingerMs = this.#lingerMs();
+    if (lingerMs > 0) return lingerMs;
+    await this.#lease();
+    return LONGEST_PAUSE_MS;
+  }
+
+  /** Whether the batch that was leased ahead is still what a fresh lease would bring, or near enough. */
+  #aheadIsNext({ batch, heldBackThrough }: { batch: Batch; heldBackThrough: number }): boolean {
+    const { highest } = this.#parts.source.waiting();
+    return (
+      heldBackThrough === this.#line.heldBackThrough &&
+      batch.count <= this.#size.maxReadings &&
+      (highest === undefined || rank(highest) >= rank(batch.priority))
+    );
+  }
+
+  /** How long the readings that wait should go on waiting for company, in milliseconds; infinite where none wait. */
+  #lingerMs(): number {
+    const { count, highest } = this.#parts.source.waiting();
+    if (count === 0) {
+      this.#lingerSince = undefined;
+      return Number.POSITIVE_INFINITY;
+    }
+    const now = this.#parts.clock.monotonic();
+    this.#lingerSince ??= now;
+    if (count >= this.#size.maxReadings || highest === "critical" || this.#line.outage || this.#backlog) return 0;
+    return Math.max(0, this.#lingerSince + this.#parts.config.batch.linger - now);
+  }
+
+  /** Leases the next batch into `#ahead`, where readings wait. */
+  async #lease(): Promise<void> {
+    const { heldBackThrough } = this.#line;
+    const limits = {
+      maxReadings: this.#size.maxReadings,
+      maxBytes: this.#size.maxBytes,
+      compression: this.#parts.config.batch.compression,
+      heldBackThrough,
+    };
+    try {
+      const batch = await this.#progress.watch(() => this.#parts.source.lease(limits));
+      this.#lingerSince = undefined;
+      this.#backlog = batch?.replayed ?? false;
+      if (batch !== undefined) this.#ahead = { batch, heldBackThrough };
+    } catch (error) {
+      this.#outboxFailed(error);
+    }
+  }
+
+  async #giveBackAhead(): Promise<void> {
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    if (ahead !== undefined) await this.#settle(ahead.batch, NOTHING_KNOWN);
+  }
+
+  #dispatch(batch: Batch, permit: Permit): void {
+    const delivery = this.#deliver(batch, permit).finally(() => {
+      this.#inFlight.delete(delivery);
+      this.#wake();
+    });
+    this.#inFlight.add(delivery);
+  }
+
+  /** Resolves when the next batch may go: what has a fate need not be committed by then, what has none is back. */
+  async #deliver(batch: Batch, permit: Permit): Promise<void> {
+    let delivered: Delivered;
+    try {
+      delivered = await this.#progress.watch((next) => new Delivery(this.#delivery, batch, permit, next).run());
+    } catch (error) {
+      this.#outboxFailed(error);
+      delivered = { settlement: NOTHING_KNOWN, returning: true };
+    }
+    const settled = this.#settle(batch, delivered.settlement);
+    if (delivered.returning) await settled;
+  }
+
+  /** Hands the fates to the outbox. Never rejects. */
+  #settle(batch: Batch, settlement: Settlement): Promise<void> {
+    const settled = this.#progress
+      .watch(() => this.#parts.source.settle(batch, settlement))
+      .then(() => {
+        this.#metrics.settled(settlement);
+        if (settlement !== NOTHING_KNOWN) this.#parts.conditions.clear("uplink", OUTBOX_CONDITION);
+      })
+      .catch((error: unknown) => this.#outboxFailed(error))
+      .finally(() => {
+        this.#settling.delete(settled);
+        this.#wake();
+      });
+    this.#settling.add(settled);
+    return settled;
+  }
+
+  #outboxFailed(error: unknown): void {
+    this.#outboxRetryAt = this.#parts.clock.monotonic() + OUTBOX_RETRY_MS;
+    const detail = `The outbox could not give or take a batch: ${messageOf(error)}. It is tried again; see the outbox.`;
+    this.#parts.conditions.raise("uplink", OUTBOX_CONDITION, "degraded", detail);
+  }
+
+  #wake(): void {
+    this.#woken = true;
+    this.#wakePause();
+  }
+
+  /** Sleeps for `ms`, at most `LONGEST_PAUSE_MS`, or until something has happened since the last sleep. */
+  async #pause(ms: number): Promise<void> {
+    if (ms > 0 && !this.#woken) {
+      await new Promise<void>((resolve) => {
+        const cancel = this.#parts.clock.after(Math.min(ms, LONGEST_PAUSE_MS), resolve);
+        this.#wakePause = () => {
+          cancel();
+          resolve();
+        };
+      });
+    }
+    this.#woken = false;
+    this.#wakePause = () => {};
+  }
+}
+
+function rank(priority: Priority): number {
+  return PRIORITIES.indexOf(priority);
+}
