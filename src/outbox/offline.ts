@@ -16,10 +16,7 @@ import { Store } from "./store.ts";
  * Opens the file that the configuration names. It is never created here.
  * @throws GatewayError OUTBOX_MISSING, DATA_DIR_LOCKED, OUTBOX_TOO_NEW, …
  */
-export async function openOffline(
-  config: Pick<Config, "gateway" | "outbox">,
-  gatewayId: string,
-): Promise<OfflineOutbox> {
+export async function openOffline(config: Pick<Config, "gateway" | "outbox">): Promise<OfflineOutbox> {
   const { dataDir } = config.gateway;
   const file = resolve(dataDir, config.outbox.file);
   if (!existsSync(file)) {
@@ -33,7 +30,7 @@ export async function openOffline(
   const lock = DataDirLock.acquire(dataDir);
   const store = new Store({ file, maxBytes: config.outbox.maxBytes, bootId: bootId() });
   const engine = new Engine(store, {
-    gatewayId,
+    gatewayId: config.gateway.id,
     monotonic: systemClock.monotonic,
     now: systemClock.now,
     maxDeadLetters: config.outbox.maxDeadLetters,

@@ -35,6 +35,11 @@ export class TestClock implements Clock {
     this.#wall = wall;
   }
 
+  /** Lets time pass without firing anything, as a blocked event loop does. */
+  stall(ms: number): void {
+    this.#pass(this.#monotonic + ms);
+  }
+
   /** Timers that have not fired yet: what the part under test is waiting for. */
   get waiting(): number {
     return this.#timers.length;

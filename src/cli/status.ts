@@ -1,0 +1,128 @@
+import type { Command } from "commander";
+import { GatewayError } from "../kernel/errors.ts";
+import type { Status } from "../operations/status.ts";
+import { FATES, imbalance } from "../outbox/ledger.ts";
+import { Daemon, type DaemonOptions, daemonUrl } from "./daemon.ts";
+import { ago, count, json, printable, size, span, table } from "./format.ts";
+import { processTerminal, type Terminal } from "./terminal.ts";
+
+const REFRESH_MS = 2_000;
+const CLEAR_SCREEN = "\u001b[2J\u001b[H";
+
+interface StatusOptions extends DaemonOptions {
+  readonly json?: true;
+  readonly watch?: true;
+}
+
+/** Adds `summit-edge status`. */
+export function addStatusCommand(program: Command, terminal: Terminal = processTerminal): void {
+  program
+    .command("status")
+    .description("Health, ledger, outbox, uplink and sources, from the running daemon.")
+    .option("--config <file>", "configuration that says where the daemon listens")
+    .option("--url <url>", "the daemon's address; by default http://127.0.0.1:8480")
+    .option("--json", "print the answer as JSON, with --watch one line each time")
+    .option("--watch", "print it again every 2 seconds")
+    .action(async (options: StatusOptions) => {
+      const daemon = new Daemon(await daemonUrl(options, terminal.env));
+      if (options.watch) await watch(daemon, options, terminal);
+      else terminal.write(render(await daemon.status(), options));
+    });
+}
+
+function render(status: Status, options: StatusOptions): string {
+  return options.json ? json(status, options.watch ? undefined : 2) : statusText(status);
+}
+
+/** An unreachable daemon does not end the watching: it is what one watches for. */
+async function watch(daemon: Daemon, options: StatusOptions, terminal: Terminal): Promise<void> {
+  do {
+    const text = await daemon.status().then(
+      (status) => render(status, options),
+      (error: unknown) => unreachableText(error, options),
+    );
+    terminal.write(`${terminal.interactive && !options.json ? CLEAR_SCREEN : ""}${text}`);
+  } while (await terminal.pause(REFRESH_MS));
+}
+
+function unreachableText(error: unknown, options: StatusOptions): string {
+  if (!(error instanceof GatewayError)) throw error;
+  const { code, message, hint } = error;
+  return options.json ? json({ error: { code, message, hint } }) : `${printable(message)}\n${hint}\n`;
+}
+
+/** The status for a person. */
+export function statusText(status: Status): string {
+  const { gateway, version, uptimeSeconds, health } = status;
+  const head = `${gateway}, Summit Edge ${version}, running for ${span(uptimeSeconds)}`;
+  const sections = [
+    `${printable(head)}\nHealth: ${health.state}, ${health.score} of 100\n`,
+    section("Conditions", conditionRows(status)),
+    section("Outbox", outboxRows(status)),
+    section("Uplink", uplinkRows(status)),
+    `Ledger\n${indent(table(ledgerRows(status), ["", ">"]))}  ${balanceText(status)}\n`,
+    status.sources.length === 0 ? "" : `Sources\n${indent(sourceTable(status))}`,
+  ];
+  return sections.filter((text) => text !== "").join("\n");
+}
+
+const indent = (text: string): string => text.replace(/^(?=.)/gm, "  ");
+const section = (title: string, rows: readonly (readonly string[])[]): string =>
+  rows.length === 0 ? "" : `${title}\n${indent(table(rows))}`;
+
+function conditionRows({ conditions, time }: Status): string[][] {
+  return conditions.map(({ severity, component, code, since, detail }) => [
+    severity,
+    component,
+    code,
+    ago(since, time),
+    detail,
+  ]);
+}
+
+function outboxRows({ outbox }: Status): string[][] {
+  const lanes = Object.entries(outbox.pendingByPriority).filter(([, n]) => n > 0);
+  return [
+    ["waiting", `${count(outbox.pending)}${lanes.map(([name, n]) => `, ${count(n)} ${name}`).join("")}`],
+    ["oldest", outbox.pending === 0 ? "-" : span(outbox.oldestAgeSeconds)],
+    ["in use", `${size(outbox.bytes)} of ${size(outbox.maxBytes)}`],
+    ["dead letters", count(outbox.deadLetters)],
+  ];
+}
+
+function uplinkRows({ uplink, time }: Status): string[][] {
+  const { state, breaker, url, lastSuccessAt, lastFailure, nextTryInSeconds } = uplink;
+  const rows = [
+    ["state", state],
+    ["breaker", breaker],
+    ["address", url ?? "none: everything is kept"],
+    ["last success", ago(lastSuccessAt, time)],
+  ];
+  if (lastFailure !== null)
+    rows.push(["last failure", `${ago(lastFailure.at, time)}: ${lastFailure.detail} (${lastFailure.code})`]);
+  if (nextTryInSeconds !== null) rows.push(["next try", `in ${span(Math.ceil(nextTryInSeconds))}`]);
+  return rows;
+}
+
+function ledgerRows({ ledger }: Status): string[][] {
+  return [["accepted", count(ledger.accepted)], ...FATES.map((fate) => [fate, count(ledger[fate])])];
+}
+
+function balanceText({ ledger, refused }: Status): string {
+  const missing = imbalance(ledger);
+  const balance = missing === 0 ? "The books balance." : `THE BOOKS DO NOT BALANCE: ${count(missing)} without a fate.`;
+  const reasons = Object.entries(refused).map(([reason, n]) => `${count(n)} ${printable(reason)}`);
+  return `${balance} Duplicates: ${count(ledger.duplicates)}. Refused: ${reasons.join(", ") || "none"}.`;
+}
+
+function sourceTable({ sources, time }: Status): string {
+  const rows = sources.map(({ name, kind, state, accepted, refused, lastReadingAt }) => [
+    name,
+    kind,
+    state,
+    ago(lastReadingAt, time),
+    count(accepted),
+    count(refused),
+  ]);
+  return table(rows, ["name", "kind", "state", "last reading", "accepted>", "refused>"]);
+}

@@ -1,0 +1,152 @@
+/** JSON Schemas of what the HTTP API takes and gives: requests are validated by them, and the OpenAPI document shows them. */
+import type { FromSchema } from "json-schema-to-ts";
+
+const count = { type: "integer", minimum: 0 } as const;
+const text = { type: "string" } as const;
+const time = { type: ["string", "null"], format: "date-time" } as const;
+const strict = { type: "object", additionalProperties: false } as const;
+const verdict = { type: "string", enum: ["ok", "degraded", "failing"] } as const;
+const score = { type: "integer", minimum: 0, maximum: 100 } as const;
+const priority = { type: "string", enum: ["critical", "high", "normal", "low"] } as const;
+
+/** An object that has all of these members, and may have more. */
+const having = <const T extends Record<string, unknown>>(properties: T) =>
+  ({ type: "object", required: Object.keys(properties), properties }) as const;
+const listOf = <const T>(items: T) => ({ type: "array", items }) as const;
+
+const limit = { type: "integer", minimum: 1, maximum: 1000, default: 20, description: "At most so many." } as const;
+
+export const peekQuery = {
+  ...strict,
+  properties: { limit, priority: { ...priority, description: "Only this lane." } },
+  required: ["limit"],
+} as const;
+export type PeekQuery = FromSchema<typeof peekQuery>;
+
+export const deadLetterQuery = {
+  ...strict,
+  properties: {
+    limit,
+    after: { type: "string", minLength: 1, maxLength: 128, description: "The `next` of the page before." },
+  },
+  required: ["limit"],
+} as const;
+export type DeadLetterQuery = FromSchema<typeof deadLetterQuery>;
+
+const readingId = { type: "string", minLength: 1, maxLength: 128, description: "The reading's id." } as const;
+export const deadLetterParams = { ...strict, properties: { id: readingId }, required: ["id"] } as const;
+export type DeadLetterParams = FromSchema<typeof deadLetterParams>;
+
+export const selection = {
+  oneOf: [
+    {
+      ...strict,
+      properties: { ids: { type: "array", minItems: 1, maxItems: 1000, items: readingId } },
+      required: ["ids"],
+    },
+    { ...strict, properties: { all: { const: true } }, required: ["all"] },
+  ],
+} as const;
+export type SelectionBody = FromSchema<typeof selection>;
+
+const ledger = having({
+  accepted: count,
+  pending: count,
+  delivered: count,
+  expired: count,
+  evicted: count,
+  thinned: count,
+  deadLettered: count,
+  damaged: count,
+  duplicates: count,
+});
+const perPriority = having({ critical: count, high: count, normal: count, low: count });
+const outbox = {
+  pending: count,
+  bytes: count,
+  oldestAgeSeconds: { type: "number", minimum: 0 },
+  maxBytes: count,
+  pendingByPriority: perPriority,
+  deadLetters: count,
+} as const;
+const condition = having({
+  component: text,
+  code: text,
+  severity: { type: "string", enum: ["degraded", "failing"] },
+  detail: text,
+  since: time,
+});
+
+export const status = having({
+  gateway: text,
+  version: text,
+  time,
+  uptimeSeconds: count,
+  ready: { type: "boolean" },
+  health: having({ state: verdict, score }),
+  ledger,
+  refused: { type: "object", additionalProperties: count },
+  outbox: having(outbox),
+  uplink: having({
+    state: text,
+    breaker: { type: "string", enum: ["closed", "open", "half-open"] },
+    url: { type: ["string", "null"] },
+    lastSuccessAt: time,
+    lastFailure: { anyOf: [{ type: "null" }, having({ at: time, code: text, detail: text })] },
+    nextTryInSeconds: { type: ["number", "null"], minimum: 0 },
+  }),
+  sources: listOf(
+    having({ name: text, kind: text, state: text, accepted: count, refused: count, lastReadingAt: time }),
+  ),
+  devices: listOf(having({ source: text, via: text, accepted: count, lastReadingAt: time })),
+  clock: having({ quality: { type: "string", enum: ["synchronised", "unsynchronised", "stepped"] } }),
+  conditions: listOf(condition),
+});
+
+export const health = having({
+  state: verdict,
+  score,
+  components: listOf(
+    having({
+      component: text,
+      state: verdict,
+      score,
+      why: { type: ["string", "null"] },
+      since: time,
+      conditions: listOf(condition),
+    }),
+  ),
+});
+
+export const outboxStats = having({ ...outbox, ledger });
+
+const reading = having({
+  id: text,
+  class: text,
+  ts_iso: time,
+  confidence: { type: "number", minimum: 0, maximum: 1 },
+  source: text,
+  priority,
+  attributes: { type: "object" },
+  gateway: having({ id: text, seq: count, received_at: time, clock: text }),
+});
+export const readings = having({ readings: listOf(reading) });
+
+const summary = {
+  id: text,
+  class: text,
+  source: text,
+  priority,
+  ts_iso: time,
+  deadLetteredAt: time,
+  code: text,
+  detail: text,
+} as const;
+export const deadLetterPage = having({ deadLetters: listOf(having(summary)), next: { type: ["string", "null"] } });
+export const deadLetter = having({ ...summary, reading });
+export const selectionResult = having({ count, unknown: listOf(text) });
+
+export const alive = having({ status: { type: "string", enum: ["ok", "degraded"] } });
+export const ready = having({ status: { const: "ready" } });
+
+export const problemDetails = having({ type: text, title: text, status: count, code: text, detail: text });

@@ -1,0 +1,70 @@
+/** What the HTTP API says about the gateway, put together from the view. Pure; times leave as RFC 3339 in UTC. */
+import type { Condition } from "../kernel/conditions.ts";
+import type { ComponentHealth, Health } from "./health.ts";
+import type { DeviceView, GatewayView, SourceView, UplinkFailure } from "./view.ts";
+
+const iso = (wall: number): string => new Date(wall).toISOString();
+const isoOrNull = (wall: number | undefined): string | null => (wall === undefined ? null : iso(wall));
+
+const conditionOut = (condition: Condition) => ({ ...condition, since: iso(condition.since) });
+const readingTime = <T extends SourceView | DeviceView>(each: T) => ({
+  ...each,
+  lastReadingAt: isoOrNull(each.lastReadingAt),
+});
+const failureOut = (failure: UplinkFailure | undefined) =>
+  failure === undefined ? null : { ...failure, at: iso(failure.at) };
+
+/** `GET /api/v1/status`: the contract's members, and health, conditions, devices and the time besides. */
+export function statusOf(view: GatewayView, health: Health, at: { readonly now: number; readonly monotonic: number }) {
+  const { pending, bytes, oldestAgeSeconds, ...outbox } = view.outbox();
+  const { state, breaker, ...uplink } = view.uplink();
+  return {
+    gateway: view.id,
+    version: view.version,
+    time: iso(at.now),
+    uptimeSeconds: Math.max(0, Math.floor((at.monotonic - view.startedAt) / 1000)),
+    ready: view.ready(),
+    health: { state: health.state, score: health.score },
+    ledger: view.ledger(),
+    refused: view.refused(),
+    outbox: { pending, bytes, oldestAgeSeconds, ...outbox },
+    uplink: {
+      state,
+      breaker,
+      url: uplink.url ?? null,
+      lastSuccessAt: isoOrNull(uplink.lastSuccessAt),
+      lastFailure: failureOut(uplink.lastFailure),
+      nextTryInSeconds: uplink.nextTryInSeconds ?? null,
+    },
+    sources: view.sources().map(readingTime),
+    devices: view.devices().map(readingTime),
+    clock: view.clock(),
+    conditions: health.components.flatMap(({ conditions }) => conditions.map(conditionOut)),
+  };
+}
+
+export type Status = ReturnType<typeof statusOf>;
+
+function componentOut({ component, state, score, conditions }: ComponentHealth) {
+  return {
+    component,
+    state,
+    score,
+    why: conditions.length === 0 ? null : conditions.map(({ detail }) => detail).join(" "),
+    since: conditions.length === 0 ? null : iso(Math.min(...conditions.map(({ since }) => since))),
+    conditions: conditions.map(conditionOut),
+  };
+}
+
+/** `GET /health`. */
+export function healthOut(health: Health) {
+  return { state: health.state, score: health.score, components: health.components.map(componentOut) };
+}
+
+/** The gateway in one line, for `systemctl status`. */
+export function statusLine(view: GatewayView): string {
+  const { pending } = view.outbox();
+  const { breaker, state } = view.uplink();
+  const uplink = breaker === "closed" ? state : `breaker ${breaker}`;
+  return `${pending} ${pending === 1 ? "reading waits" : "readings wait"}; uplink: ${uplink}`;
+}

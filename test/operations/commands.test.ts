@@ -1,0 +1,202 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, test } from "node:test";
+import { Command } from "commander";
+import { pino } from "pino";
+import { addDeadLettersCommand } from "#src/cli/dead-letters.js";
+import { addOutboxCommand } from "#src/cli/outbox.js";
+import { addStatusCommand } from "#src/cli/status.js";
+import type { Terminal } from "#src/cli/terminal.js";
+import { systemClock } from "#src/kernel/clock.js";
+import { GatewayError } from "#src/kernel/errors.js";
+import { HttpServer } from "#src/operations/http.js";
+import { deadLetter, MemoryGatewayView, storedReading } from "../support/memory-view.ts";
+
+let view: MemoryGatewayView;
+let server: HttpServer;
+let url: string;
+
+beforeEach(async () => {
+  view = new MemoryGatewayView();
+  view.startedAt = systemClock.monotonic() - 93_784_000;
+  const config = { bind: "127.0.0.1", port: 0 };
+  server = new HttpServer({ view, config, clock: systemClock, log: pino({ level: "silent" }) });
+  await server.open();
+  url = `http://127.0.0.1:${server.port}`;
+});
+afterEach(() => server.close());
+
+/** Runs a command line; what it writes comes back, what it throws is thrown. */
+async function run(args: readonly string[], pause: Terminal["pause"] = async () => false): Promise<string> {
+  const written: string[] = [];
+  const terminal: Terminal = { env: {}, interactive: false, write: (text) => void written.push(text), pause };
+  const program = new Command("summit-edge").exitOverride().configureOutput({ writeErr: () => {}, writeOut: () => {} });
+  addStatusCommand(program, terminal);
+  addOutboxCommand(program, terminal);
+  addDeadLettersCommand(program, terminal);
+  inheritOverrides(program);
+  await program.parseAsync(args, { from: "user" });
+  return written.join("");
+}
+
+function inheritOverrides(command: Command): void {
+  for (const child of command.commands) {
+    child.copyInheritedSettings(command);
+    inheritOverrides(child);
+  }
+}
+
+/** A port at which nothing listens. */
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, "127.0.0.1");
+  await new Promise((resolve) => probe.once("listening", resolve));
+  const address = probe.address();
+  await new Promise((resolve) => probe.close(resolve));
+  return typeof address === "object" && address !== null ? address.port : 0;
+}
+
+const withCode =
+  (code: string, hint = /./) =>
+  (error: GatewayError): boolean => {
+    assert.equal(error.code, code, error.message);
+    assert.match(error.hint, hint);
+    return true;
+  };
+
+test("status tells a person how the gateway is", async () => {
+  const detail = "/dev/ttyUSB0 is gone";
+  const since = Date.now() - 60_000;
+  view.facts.conditions = [{ component: "serial:mast", code: "port-gone", severity: "failing", detail, since }];
+  const text = await run(["status", "--url", url]);
+  assert.match(text, /^sierra-014, Summit Edge 0\.1\.0, running for 1 d 2 h\nHealth: degraded, \d+ of 100\n/);
+  assert.match(text, /failing {2}serial:mast {2}port-gone {2}1 min \d s ago {2}\/dev\/ttyUSB0 is gone/);
+  assert.match(text, /waiting +15, 1 critical, 2 high, 4 normal, 8 low\n/);
+  assert.match(text, /in use +80\.0 KiB of 2\.0 GiB\n/);
+  assert.match(text, /The books balance\. Duplicates: 7\. Refused: 5 invalid\./);
+  assert.match(text, /mast +serial +open +never +20 +0\n/);
+});
+
+test("status says it loudly when the books do not balance", async () => {
+  view.facts.ledger = { ...view.facts.ledger, delivered: 90 };
+  assert.match(await run(["status", "--url", url]), /THE BOOKS DO NOT BALANCE: 5 without a fate/);
+});
+
+test("status --json prints what the API answers", async () => {
+  const status = JSON.parse(await run(["status", "--url", url, "--json"]));
+  assert.deepEqual(status.ledger, view.facts.ledger);
+});
+
+test("status --watch goes on through an outage of the daemon", async () => {
+  const port = server.port;
+  const seen: string[] = [];
+  const steps = [
+    () => server.close(),
+    async () => {
+      const config = { bind: "127.0.0.1", port: port ?? 0 };
+      server = new HttpServer({ view, config, clock: systemClock, log: pino({ level: "silent" }) });
+      await server.open();
+    },
+  ];
+  const text = await run(["status", "--url", url, "--watch", "--json"], async (ms) => {
+    assert.equal(ms, 2_000);
+    const step = steps.shift();
+    await step?.();
+    return step !== undefined;
+  });
+  for (const line of text.trim().split("\n")) seen.push(Object.keys(JSON.parse(line))[0] ?? "");
+  assert.deepEqual(seen, ["gateway", "error", "gateway"]);
+});
+
+test("a daemon that does not answer is an error with a hint", async () => {
+  const nowhere = `http://127.0.0.1:${await freePort()}`;
+  for (const command of [["status"], ["outbox", "stats"], ["dead-letters", "list"]])
+    await assert.rejects(run([...command, "--url", nowhere]), withCode("DAEMON_UNREACHABLE", /systemctl status/));
+});
+
+test("an address that is something else's is told apart from the daemon", async () => {
+  await assert.rejects(run(["status", "--url", `${url}/elsewhere/`]), withCode("RESOURCE_NOT_FOUND"));
+  await assert.rejects(run(["status", "--url", "sierra"]), withCode("URL_INVALID", /http:\/\/host:port/));
+});
+
+test("without --url the configuration says where the daemon listens", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "summit-edge-cli-"));
+  try {
+    const config = join(folder, "gateway.yaml");
+    await writeFile(config, `http: { bind: 0.0.0.0, port: ${server.port} }\n`);
+    assert.match(await run(["status", "--config", config]), /^sierra-014/);
+    assert.match(await run(["outbox", "stats", "--config", config]), /waiting +15/);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test("where no daemon listens, the file that the configuration names is opened instead", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "summit-edge-cli-"));
+  try {
+    const config = join(folder, "gateway.yaml");
+    await writeFile(config, `gateway: { dataDir: ${folder} }\nhttp: { port: ${await freePort()} }\n`);
+    const code = await run(["outbox", "stats", "--config", config]).catch((error: GatewayError) => error.code);
+    assert.notEqual(code, "DAEMON_UNREACHABLE");
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test("outbox stats and peek show what waits", async () => {
+  view.readings = [storedReading(1), storedReading(2, { priority: "critical" })];
+  assert.match(await run(["outbox", "stats", "--url", url]), /books +balance/);
+  const text = await run(["outbox", "peek", "--url", url, "--priority", "critical"]);
+  assert.match(text, /^seq +priority[^\n]*\n {2}2 +critical [^\n]*mast-3 +smoke[^\n]*\n$/);
+  const readings = JSON.parse(await run(["outbox", "peek", "--url", url, "--limit", "1", "--json"]));
+  assert.deepEqual(readings, [storedReading(1)]);
+});
+
+test("a device cannot command the operator's terminal", async () => {
+  view.readings = [storedReading(1, { source: "\u001b[2Jmast\u009b31m" })];
+  assert.match(await run(["outbox", "peek", "--url", url]), /\\u001b\[2Jmast\\u009b31m/);
+  const raw = await run(["outbox", "peek", "--url", url, "--json"]);
+  assert.doesNotMatch(raw.replaceAll("\n", ""), /\p{Cc}/u);
+  assert.equal(JSON.parse(raw)[0].source, "\u001b[2Jmast\u009b31m");
+});
+
+test("dead letters are listed, shown, requeued and dropped", async () => {
+  view.deadLetters = [1, 2, 3].map(deadLetter);
+  const [first = "", second = ""] = view.deadLetters.map(({ id }) => id);
+  const page = await run(["dead-letters", "list", "--url", url, "--limit", "2"]);
+  assert.match(page, new RegExp(`${first} .*class-unknown {2}fusion does not know`));
+  assert.match(page, new RegExp(`There are more: --after ${second}\n$`));
+  assert.match(await run(["dead-letters", "show", first, "--url", url]), /code +class-unknown.*"pm2_5_ug_m3": 81/s);
+  assert.equal(await run(["dead-letters", "requeue", first, "--url", url]), "1 reading requeued.\n");
+  assert.equal(await run(["dead-letters", "drop", "--all", "--yes", "--url", url]), "2 readings dropped.\n");
+  assert.equal(await run(["dead-letters", "list", "--url", url]), "There are no dead letters.\n");
+});
+
+test("an id that is not known is an error, and the others are dealt with all the same", async () => {
+  view.deadLetters = [deadLetter(1)];
+  const known = deadLetter(1).id;
+  await assert.rejects(run(["dead-letters", "show", "none", "--url", url]), withCode("RESOURCE_NOT_FOUND"));
+  await assert.rejects(run(["dead-letters", "requeue", known, "none", "--url", url]), withCode("RESOURCE_NOT_FOUND"));
+  assert.equal(view.deadLetters.length, 0);
+});
+
+test("dropping everything wants --yes, and a selection is either ids or all: usage errors, status 2", async () => {
+  const refused = { exitCode: 2 };
+  view.deadLetters = [deadLetter(1)];
+  await assert.rejects(run(["dead-letters", "drop", "--all", "--url", url]), refused);
+  await assert.rejects(run(["dead-letters", "drop", "--url", url]), refused);
+  await assert.rejects(run(["dead-letters", "requeue", "x", "--all", "--url", url]), refused);
+  assert.equal(view.deadLetters.length, 1);
+});
+
+test("a fault of the outbox keeps its code and hint on its way to the operator", async () => {
+  view.fault = new GatewayError({ code: "OUTBOX_BUSY", op: "outbox.peek", message: "busy", hint: "Free some disk." });
+  await assert.rejects(run(["outbox", "peek", "--url", url]), withCode("OUTBOX_BUSY", /Free some disk/));
+});
+
+test("every command explains itself", async () => {
+  for (const command of [["status"], ["outbox"], ["outbox", "peek"], ["dead-letters"], ["dead-letters", "drop"]])
+    await assert.rejects(run([...command, "--help"]), { exitCode: 0 });
+});
