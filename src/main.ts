@@ -12,6 +12,11 @@ type AddCommand = (program: Command) => void;
 const GROUPS: Readonly<Record<string, () => Promise<AddCommand>>> = {
   run: async () => (await import("./cli/run.ts")).addRunCommand,
   config: async () => (await import("./cli/config.ts")).addConfigCommand,
+  status: async () => (await import("./cli/status.ts")).addStatusCommand,
+  outbox: async () => (await import("./cli/outbox.ts")).addOutboxCommand,
+  "dead-letters": async () => (await import("./cli/dead-letters.ts")).addDeadLettersCommand,
+  simulate: async () => (await import("./cli/simulate.ts")).addSimulateCommand,
+  fusion: async () => (await import("./cli/fusion.ts")).addFusionCommand,
 };
 
 /** The program, with the one command group that was asked for, or with all where that is help or unknown. */

@@ -1,0 +1,51 @@
+/** NMEA 0183 sentences as a receiver speaks them. Pure. */
+
+export interface Fix {
+  /** Milliseconds since the Unix epoch. */
+  readonly at: number;
+  /** Degrees. */
+  readonly lat: number;
+  readonly lon: number;
+  /** Metres above mean sea level. */
+  readonly altitude: number;
+}
+
+/** Recommended minimum: time, date and position of a receiver that stands still. */
+export function rmc(fix: Fix): string {
+  const [year, month, day] = new Date(fix.at).toISOString().slice(2, 10).split("-");
+  return sentence(`GPRMC,${timeOf(fix.at)},A,${position(fix)},0.0,0.0,${day}${month}${year},,,A`);
+}
+
+/** Fix data: time (without a date), position, quality and altitude. */
+export function gga(fix: Fix): string {
+  return sentence(`GPGGA,${timeOf(fix.at)},${position(fix)},1,09,0.9,${fix.altitude.toFixed(1)},M,-24.0,M,,`);
+}
+
+/** Wind relative to true north: degrees, and metres per second. */
+export function mwv(directionDegrees: number, speed: number): string {
+  return sentence(`WIMWV,${directionDegrees.toFixed(1)},T,${speed.toFixed(1)},M,A`);
+}
+
+/** The checksum is the exclusive or of all characters between `$` and `*`. */
+function sentence(body: string): string {
+  let checksum = 0;
+  for (const byte of Buffer.from(body, "ascii")) checksum ^= byte;
+  return `$${body}*${checksum.toString(16).toUpperCase().padStart(2, "0")}\r\n`;
+}
+
+/** hhmmss.ss */
+function timeOf(at: number): string {
+  return new Date(at).toISOString().slice(11, 22).replaceAll(":", "");
+}
+
+function position(fix: Fix): string {
+  return `${angle(fix.lat, 2)},${fix.lat < 0 ? "S" : "N"},${angle(fix.lon, 3)},${fix.lon < 0 ? "W" : "E"}`;
+}
+
+/** Degrees and minutes as (d)ddmm.mmmm; rounded as a whole, so that it never says 60 minutes. */
+function angle(degrees: number, digits: number): string {
+  const tenThousandths = Math.round(Math.abs(degrees) * 600_000);
+  const minutes = (tenThousandths % 600_000) / 10_000;
+  const whole = Math.floor(tenThousandths / 600_000);
+  return `${String(whole).padStart(digits, "0")}${minutes.toFixed(4).padStart(7, "0")}`;
+}
