@@ -1,0 +1,209 @@
+/**
+ * What becomes of a PUBLISH. This is where an acknowledgement waits: the broker's engine writes PUBACK and PUBREC as soon
+ * as its `authorizePublish` hook calls back, and everything else happens behind that.
+ *
+ * Invariants:
+ *  - on a route, the callback of a QoS 1 or 2 PUBLISH comes only after the commit of its readings (contract, section 1.1);
+ *  - a QoS 2 PUBLISH that comes again before its PUBREL is not taken again: while the first copy waits for its commit it
+ *    joins that wait, later the session knows it (MQTT 3.1.1, section 4.3.3). The copy is the same packet identifier and
+ *    the same topic and payload: a device that has lost its state begins again at 1, and its new reading is no copy;
+ *  - while the intake is saturated nothing new is handed over that its sender would send again; per connection at most
+ *    what one read brought waits, and it goes with the connection.
+ *
+ * A PUBLISH that is not allowed is acknowledged and goes no further, as one that cannot be read (MQTT 3.1.1, section 3.3.5,
+ * leaves only that or closing the connection, and a device that is cut off sends the same thing for ever). The engine
+ * cannot drop a message whose hook called back without an error, and closes the connection with one; so it gets another
+ * topic, which nobody can subscribe to.
+ */
+import type { Client, PublishPacket } from "aedes";
+import type { Clock } from "../kernel/clock.ts";
+import { messageOf } from "../kernel/errors.ts";
+import type { Intake, Origin } from "./intake.ts";
+import type { RouteMatch, Routes } from "./routes.ts";
+import { type Committing, fingerprintOf, type Session } from "./session-store.ts";
+import { covers, type TopicFilter } from "./topics.ts";
+
+type Done = (error?: Error | null) => void;
+
+/** A client as this part sees it. */
+export interface Publisher {
+  readonly client: Client;
+  readonly session: Session;
+  /** PUBLISH packets that wait for the intake to be relieved, in order. */
+  readonly parked: Parked[];
+}
+
+interface Parked {
+  readonly packet: PublishPacket;
+  readonly route: RouteMatch;
+  readonly done: Done;
+}
+
+/** QoS 2 packets that one session may have open, between PUBLISH and PUBREL. */
+export const MAX_UNRELEASED = 1000;
+/** The engine's own prefix: no client may publish or subscribe there, and `#` does not cover it. */
+const NOWHERE = "$SYS/discarded";
+const NOTHING = Buffer.alloc(0);
+const UNREADABLE = Symbol("unreadable");
+
+const utf8 = new TextDecoder("utf-8", { fatal: true });
+
+export class MqttReadings {
+  readonly #intake: Intake;
+  readonly #routes: Routes;
+  readonly #retained: readonly TopicFilter[];
+  readonly #clock: Clock;
+  readonly #parked = new Set<Publisher>();
+  #outstanding = 0;
+  #settled: (() => void) | undefined;
+
+  constructor(parts: { intake: Intake; routes: Routes; retained: readonly TopicFilter[]; clock: Clock }) {
+    this.#intake = parts.intake;
+    this.#routes = parts.routes;
+    this.#retained = parts.retained;
+    this.#clock = parts.clock;
+  }
+
+  /** Takes a PUBLISH (or a will) that is allowed; calls back when it may be acknowledged and forwarded. */
+  take(publisher: Publisher, packet: PublishPacket, done: Done): void {
+    if (packet.retain && !this.#retained.some((filter) => covers(filter, packet.topic))) packet.retain = false;
+    const route = this.#routes.match(packet.topic);
+    // A connection that has ended leaves only its will.
+    const isWill = publisher.client.closed;
+    if (
+      packet.qos === 2 &&
+      !isWill &&
+      publisher.session.received.size + publisher.session.committing.size >= MAX_UNRELEASED
+    ) {
+      done(new Error(`more than ${MAX_UNRELEASED} QoS 2 messages that were not released`));
+    } else if (route === undefined) done();
+    else if (packet.qos === 0 || isWill) this.#takeUnacknowledged(publisher, packet, route, done);
+    else if (this.#intake.saturated || publisher.parked.length > 0) this.#park(publisher, { packet, route, done });
+    else this.#takeAcknowledged(publisher, packet, route, done);
+  }
+
+  /** Lets a PUBLISH that is not allowed be acknowledged, and go no further. */
+  discard(client: Client, packet: PublishPacket, reason: string, done: Done): void {
+    const origin: Origin = { kind: "mqtt", name: "mqtt", source: client.id, via: packet.topic };
+    this.#intake.refuse("unauthorised", reason, packet.payload, origin);
+    packet.topic = NOWHERE;
+    packet.payload = NOTHING;
+    packet.retain = false;
+    done();
+  }
+
+  /** The connection has ended: what it had not handed over yet was never acknowledged, and is forgotten. */
+  forget(publisher: Publisher): void {
+    publisher.parked.length = 0;
+    this.#parked.delete(publisher);
+  }
+
+  /** Resolves when no acknowledgement waits for its commit any more, after `graceMs` at the latest. */
+  settled(graceMs: number): Promise<void> {
+    if (this.#outstanding === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const cancel = this.#clock.after(graceMs, resolve);
+      this.#settled = () => {
+        cancel();
+        resolve();
+      };
+    });
+  }
+
+  #takeUnacknowledged(publisher: Publisher, packet: PublishPacket, route: RouteMatch, done: Done): void {
+    const origin = originOf(publisher.client, packet, route);
+    const payload = this.#decode(packet, origin);
+    if (payload !== UNREADABLE) this.#intake.submit(payload, origin);
+    if (this.#intake.saturated) this.#intake.onceRelieved(done);
+    else done();
+  }
+
+  #takeAcknowledged(publisher: Publisher, packet: PublishPacket, route: RouteMatch, done: Done): void {
+    const release = packet.qos === 2 ? this.#once(publisher, packet, done) : done;
+    if (release === undefined) return;
+    const origin = originOf(publisher.client, packet, route);
+    const payload = this.#decode(packet, origin);
+    if (payload === UNREADABLE) {
+      release();
+      return;
+    }
+    this.#outstanding++;
+    this.#intake.submit(payload, origin, () => {
+      release();
+      if (--this.#outstanding === 0) this.#settled?.();
+    });
+  }
+
+  /** What to call when a QoS 2 PUBLISH is committed; `undefined` where it is a copy and has been dealt with. */
+  #once({ client, session }: Publisher, packet: PublishPacket, done: Done): Done | undefined {
+    const id = packet.messageId ?? 0;
+    const fingerprint = fingerprintOf(packet);
+    const first = session.committing.get(id);
+    if (first?.fingerprint === fingerprint) {
+      if (first.client !== client) first.copies = [];
+      first.client = client;
+      first.copies.push(done);
+      return undefined;
+    }
+    const received = session.received.get(id);
+    if (received === fingerprint) {
+      done();
+      return undefined;
+    }
+    session.received.delete(id);
+    const committing: Committing = { fingerprint, client, copies: [] };
+    session.committing.set(id, committing);
+    return () => {
+      done();
+      // By the next turn the engine has stored the packet, so that it recognises the copies itself.
+      setImmediate(() => {
+        if (session.committing.get(id) === committing) session.committing.delete(id);
+        for (const copy of committing.copies) copy();
+      });
+    };
+  }
+
+  /** The payload's value, or `UNREADABLE` where it has none: then that is counted. */
+  #decode(packet: PublishPacket, origin: Origin): unknown {
+    try {
+      const { payload } = packet;
+      return JSON.parse(typeof payload === "string" ? payload : utf8.decode(payload));
+    } catch (error) {
+      const detail = error instanceof SyntaxError ? `not JSON: ${messageOf(error)}` : "not UTF-8";
+      this.#intake.refuse("invalid", detail, packet.payload, origin);
+      return UNREADABLE;
+    }
+  }
+
+  #park(publisher: Publisher, parked: Parked): void {
+    if (this.#parked.size === 0) this.#intake.onceRelieved(() => this.#unpark());
+    publisher.parked.push(parked);
+    this.#parked.add(publisher);
+  }
+
+  /** Hands over what was parked, connection by connection, until the intake is saturated again. */
+  #unpark(): void {
+    for (const publisher of this.#parked) {
+      while (!this.#intake.saturated) {
+        const next = publisher.parked.shift();
+        if (next === undefined) break;
+        this.#takeAcknowledged(publisher, next.packet, next.route, next.done);
+      }
+      if (publisher.parked.length > 0) break;
+      this.#parked.delete(publisher);
+    }
+    if (this.#parked.size > 0) this.#intake.onceRelieved(() => this.#unpark());
+  }
+}
+
+function originOf(client: Client, packet: PublishPacket, route: RouteMatch): Origin {
+  const origin: { -readonly [key in keyof Origin]: Origin[key] } = {
+    kind: "mqtt",
+    name: "mqtt",
+    source: route.source ?? client.id,
+    via: packet.topic,
+  };
+  if (route.class !== undefined) origin.class = route.class;
+  if (route.priority !== undefined) origin.priority = route.priority;
+  return origin;
+}
