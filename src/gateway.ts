@@ -1,20 +1,222 @@
+/**
+ * Builds, starts and stops everything; the only file that knows all the parts.
+ *
+ * Order: outbox, uplink, HTTP, sources; and back: sources, the outbox's last commit, the uplink drained to a deadline, HTTP,
+ * outbox. READY is said once the outbox is open and the listeners are bound, not when the uplink answers.
+ */
+import { environment } from "./config/environment.ts";
+import { loadConfig } from "./config/load.ts";
+import { redactUrl } from "./config/redact.ts";
 import type { Config } from "./config/schema.ts";
-import type { Clock } from "./kernel/clock.ts";
-import { GatewayError } from "./kernel/errors.ts";
+import { viewOf } from "./gateway-view.ts";
+import { bootId } from "./kernel/boot.ts";
+import { type Clock, systemClock } from "./kernel/clock.ts";
+import { ClockWatch } from "./kernel/clock-quality.ts";
+import { Conditions } from "./kernel/conditions.ts";
+import { ExitStatus } from "./kernel/errors.ts";
+import { createMetrics, type Logger, type Telemetry } from "./kernel/telemetry.ts";
+import { version } from "./kernel/version.ts";
+import { HttpServer } from "./operations/http.ts";
+import { registerMetrics } from "./operations/metrics.ts";
+import { statusLine } from "./operations/status.ts";
+import { type Notify, systemdNotify, Watchdog, watchdogTimeout } from "./operations/systemd.ts";
+import type { GatewayView } from "./operations/view.ts";
+import { Outbox } from "./outbox/outbox.ts";
+import { MqttBroker } from "./sources/broker.ts";
+import { ReadingsIntake } from "./sources/readings-intake.ts";
+import { createSerialSources, type SerialSource } from "./sources/serial.ts";
+import { Forwarder } from "./uplink/forwarder.ts";
+import { HttpsTransport } from "./uplink/https.ts";
 
-/** Builds, starts and stops everything. */
+/** What a stop waits for requests that are under way. */
+const UPLINK_STOP_MS = 5_000;
+
+export interface GatewayOptions {
+  readonly configPath: string;
+  readonly log: Logger;
+  readonly clock?: Clock;
+  /** Ends the process at once; nothing is acknowledged any more. */
+  readonly exit: (status: number) => void;
+}
+
 export class Gateway {
-  /** @throws GatewayError where a part cannot start; what had started is stopped again */
-  static async start(_config: Config, _options: { clock?: Clock; configPath: string }): Promise<Gateway> {
-    throw new GatewayError({
-      code: "NOT_BUILT",
-      op: "gateway.start",
-      message: "the gateway is not built yet",
-      hint: "Its parts are being built; `summit-edge config` works already.",
+  readonly #config: Config;
+  readonly #options: GatewayOptions;
+  readonly #clock: Clock;
+  readonly #telemetry: Telemetry;
+  readonly #notify: Notify;
+  readonly #state: { ready: boolean; fatal: string | undefined } = { ready: false, fatal: undefined };
+  /** How to stop what has been started, in the order of starting. */
+  readonly #stops: (() => Promise<void> | void)[] = [];
+
+  private constructor(config: Config, options: GatewayOptions) {
+    this.#config = config;
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#telemetry = { log: options.log, metrics: createMetrics() };
+    this.#notify = systemdNotify(environment, options.log);
+  }
+
+  /** Starts everything. @throws GatewayError where a part cannot start; what had started is stopped again. */
+  static async start(config: Config, options: GatewayOptions): Promise<Gateway> {
+    const gateway = new Gateway(config, options);
+    try {
+      await gateway.#start();
+      return gateway;
+    } catch (fault) {
+      await gateway.#stopAll();
+      throw fault;
+    }
+  }
+
+  /** Ends cleanly: what was accepted is durable, and every part has let go. */
+  async stop(): Promise<void> {
+    this.#state.ready = false;
+    await this.#notify("STOPPING=1");
+    await this.#stopAll();
+    this.#options.log.info("stopped");
+  }
+
+  /** Reads the configuration again; the log's level follows it, the rest asks for a restart. */
+  async reload(): Promise<void> {
+    const { log, configPath } = this.#options;
+    const next = await loadConfig(configPath, environment, { credentials: "required" });
+    log.level = next.log.level;
+    const { log: _nextLog, ...nextRest } = next;
+    const { log: _log, ...rest } = this.#config;
+    if (JSON.stringify(nextRest) === JSON.stringify(rest)) log.info("configuration read again");
+    else log.warn("configuration read again: log.level is in force, the other changes wait for a restart");
+  }
+
+  async #start(): Promise<void> {
+    const { log } = this.#options;
+    const clock = this.#clock;
+    const conditions = new Conditions(clock, log);
+    const clockWatch = new ClockWatch(clock);
+    clockWatch.start();
+    this.#stops.push(() => clockWatch.stop());
+
+    const outbox = await this.#openOutbox(conditions, clockWatch);
+    const forwarder = this.#createUplink(outbox, conditions);
+    const intake = new ReadingsIntake({ outbox, clock, telemetry: this.#telemetry });
+    const { dataDir } = this.#config.gateway;
+    const broker = new MqttBroker({ config: this.#config.mqtt, dataDir, intake, clock, telemetry: this.#telemetry });
+    const serial = createSerialSources(this.#config.serial, {
+      intake,
+      clock,
+      random: Math.random,
+      conditions,
+      telemetry: this.#telemetry,
+    });
+    const { url } = this.#config.uplink;
+    const view = viewOf({
+      config: this.#config,
+      clock,
+      conditions,
+      clockWatch,
+      outbox,
+      intake,
+      broker,
+      serial,
+      forwarder,
+      uplinkUrl: url === undefined ? undefined : redactUrl(url),
+      metrics: this.#telemetry.metrics,
+      state: this.#state,
+    });
+    this.#stops.push(registerMetrics(view, clock));
+    const http = new HttpServer({ view, config: this.#config.http, clock, log });
+    this.#stops.push(() => http.close());
+    if (forwarder !== undefined) {
+      forwarder.start();
+      this.#stops.push(() => forwarder.stop(UPLINK_STOP_MS));
+    }
+    this.#stops.push(() => outbox.flush());
+    await http.open();
+    await this.#startSources(broker, serial);
+    await this.#sayReady(view, outbox, forwarder);
+  }
+
+  async #openOutbox(conditions: Conditions, clockWatch: ClockWatch): Promise<Outbox> {
+    const { gateway, outbox: config, uplink } = this.#config;
+    const outbox = await Outbox.open(
+      {
+        gatewayId: gateway.id,
+        dataDir: gateway.dataDir,
+        file: config.file,
+        maxBytes: config.maxBytes,
+        maxDeadLetters: config.maxDeadLetters,
+        bootId: bootId(),
+        commitDelay: config.commitDelay,
+        block: uplink.batch,
+      },
+      {
+        clock: this.#clock,
+        telemetry: this.#telemetry,
+        conditions,
+        clockQuality: () => clockWatch.quality(),
+        onFatal: (error, ioError) => this.#die(error, ioError),
+      },
+    );
+    this.#stops.push(() => outbox.close());
+    return outbox;
+  }
+
+  /** The forwarder; none where no uplink is configured. */
+  #createUplink(outbox: Outbox, conditions: Conditions): Forwarder | undefined {
+    const config = this.#config.uplink;
+    const { log, metrics } = this.#telemetry;
+    if (config.url === undefined) {
+      log.warn("no uplink.url is configured: readings are kept, and none is sent");
+      return undefined;
+    }
+    return new Forwarder({
+      source: outbox,
+      transport: new HttpsTransport({ config, clock: this.#clock, version }),
+      config,
+      clock: this.#clock,
+      random: Math.random,
+      conditions,
+      log: log.child({ part: "uplink" }),
+      metrics,
     });
   }
 
-  async stop(): Promise<void> {}
+  async #startSources(broker: MqttBroker, serial: readonly SerialSource[]): Promise<void> {
+    this.#stops.push(() => broker.stop());
+    this.#stops.push(async () => void (await Promise.all(serial.map((port) => port.stop()))));
+    await broker.start();
+    await Promise.all(serial.map((port) => port.start()));
+  }
 
-  async reload(): Promise<void> {}
+  async #sayReady(view: GatewayView, outbox: Outbox, forwarder: Forwarder | undefined): Promise<void> {
+    const { log } = this.#options;
+    this.#state.ready = true;
+    const watchdog = new Watchdog({
+      notify: this.#notify,
+      timeoutMs: watchdogTimeout(environment, process.pid),
+      probes: [
+        { name: "outbox", roundTrip: () => outbox.ping() },
+        ...(forwarder === undefined ? [] : [{ name: "forwarder", progress: () => forwarder.tick }]),
+      ],
+      statusLine: () => statusLine(view),
+      clock: this.#clock,
+      log,
+    });
+    watchdog.start();
+    this.#stops.push(() => watchdog.stop());
+    const { pending, accepted } = outbox.ledger();
+    log.info({ version, dataDir: this.#config.gateway.dataDir, accepted, pending }, "ready");
+    await this.#notify("READY=1", `STATUS=${statusLine(view)}`);
+  }
+
+  async #stopAll(): Promise<void> {
+    for (const stop of this.#stops.splice(0).reverse()) await stop();
+  }
+
+  /** The outbox's state is unknown: nothing is acknowledged any more, and the supervisor starts afresh. */
+  #die(error: Error, ioError: boolean): void {
+    this.#state.fatal = error.message;
+    this.#options.log.fatal({ err: error }, "the outbox failed; ends, to be started afresh");
+    this.#options.exit(ioError ? ExitStatus.ioError : ExitStatus.failed);
+  }
 }

@@ -26,10 +26,7 @@ async function run(options: { config?: string }): Promise<void> {
   const log = await createLog(config.log, { gateway: config.gateway.id, version });
   for (const warning of warnings) log.warn({ config: file }, problemText(warning));
   const { Gateway } = await import("../gateway.ts");
-  await supervise(() => Gateway.start(config, { configPath: file }), {
-    events: process,
-    clock: systemClock,
-    log,
-    exit: (status) => process.exit(status),
-  });
+  const exit = (status: number): void => process.exit(status);
+  const start = () => Gateway.start(config, { configPath: file, log, exit });
+  await supervise(start, { events: process, clock: systemClock, log, exit });
 }

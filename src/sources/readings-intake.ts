@@ -46,6 +46,8 @@ export interface SourceCounts {
 /** One device (a reading's `source`) that was heard. */
 export interface DeviceCounts {
   readonly source: string;
+  /** The name of the source that it last came in by. */
+  readonly via: string;
   /** Readings taken, copies included. */
   readonly readings: number;
   readonly lastReadingAt: number;
@@ -123,8 +125,9 @@ export class ReadingsIntake implements Intake {
 
   /** The devices heard last, at most `MAX_DEVICES`. */
   devices(): DeviceCounts[] {
-    return [...this.#devices.values()].map(({ source, readings, lastReadingAt }) => ({
+    return [...this.#devices.values()].map(({ source, via, readings, lastReadingAt }) => ({
       source,
+      via,
       readings,
       lastReadingAt,
     }));
@@ -173,7 +176,7 @@ export class ReadingsIntake implements Intake {
     counts.lastReadingAt = at;
     const follow = this.#log.isLevelEnabled("debug");
     for (const reading of readings) {
-      this.#hear(reading.source, at);
+      this.#hear(reading.source, origin.name, at);
       if (follow) this.#follow(reading, origin);
     }
   }
@@ -184,17 +187,18 @@ export class ReadingsIntake implements Intake {
     this.#log.debug({ reading: id, source, class: reading.class, via: origin.via, ...trace }, "reading taken");
   }
 
-  #hear(source: string, at: number): void {
+  #hear(source: string, via: string, at: number): void {
     this.#heard++;
     const device = this.#devices.get(source);
     if (device !== undefined) {
       device.readings++;
+      device.via = via;
       device.lastReadingAt = at;
       device.heard = this.#heard;
       return;
     }
     if (this.#devices.size >= MAX_DEVICES) this.#forgetQuietest();
-    this.#devices.set(source, { source, readings: 1, lastReadingAt: at, heard: this.#heard });
+    this.#devices.set(source, { source, via, readings: 1, lastReadingAt: at, heard: this.#heard });
   }
 
   #forgetQuietest(): void {

@@ -1,0 +1,108 @@
+/** The gateway as operations sees it, put together from what its parts say of themselves. */
+import type { Config } from "./config/schema.ts";
+import type { Clock } from "./kernel/clock.ts";
+import type { ClockWatch } from "./kernel/clock-quality.ts";
+import type { Conditions } from "./kernel/conditions.ts";
+import { version } from "./kernel/version.ts";
+import { PRIORITIES, type Priority } from "./observation/observation.ts";
+import type { DeviceView, GatewayView, SourceView, UplinkView } from "./operations/view.ts";
+import { adminOf, statsOf } from "./outbox/admin.ts";
+import type { Outbox } from "./outbox/outbox.ts";
+import type { MqttBroker } from "./sources/broker.ts";
+import type { ReadingsIntake, SourceCounts } from "./sources/readings-intake.ts";
+import type { SerialSource } from "./sources/serial.ts";
+import type { Forwarder } from "./uplink/forwarder.ts";
+
+/** What the view looks at. `ready` and `dead` are the gateway's own state. */
+export interface ViewedParts {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly conditions: Conditions;
+  readonly clockWatch: ClockWatch;
+  readonly outbox: Outbox;
+  readonly intake: ReadingsIntake;
+  readonly broker: MqttBroker;
+  readonly serial: readonly SerialSource[];
+  readonly forwarder: Forwarder | undefined;
+  readonly uplinkUrl: string | undefined;
+  readonly metrics: GatewayView["metrics"];
+  readonly state: { ready: boolean; fatal: string | undefined };
+}
+
+export function viewOf(parts: ViewedParts): GatewayView {
+  const { config, clock, outbox } = parts;
+  const { maxBytes } = config.outbox;
+  const evictedByPriority = () =>
+    Object.fromEntries(PRIORITIES.map((priority) => [priority, outbox.ledgerOf(priority).evicted])) as Record<
+      Priority,
+      number
+    >;
+  return {
+    id: config.gateway.id,
+    version,
+    startedAt: clock.monotonic(),
+    ready: () => parts.state.ready,
+    alive: () => (parts.state.fatal === undefined ? { ok: true } : { ok: false, reason: parts.state.fatal }),
+    ledger: () => outbox.ledger(),
+    refused: () => parts.intake.refused(),
+    outbox: () => {
+      const { ledger: _ledger, ...stats } = statsOf(outbox.books(), maxBytes, clock.monotonic());
+      return { ...stats, evictedByPriority: evictedByPriority() };
+    },
+    uplink: () => uplinkOf(parts),
+    sources: () => sourcesOf(parts),
+    devices: () => devicesOf(parts.intake),
+    clock: () => ({ quality: parts.clockWatch.quality() }),
+    conditions: () => parts.conditions.list(),
+    outboxAdmin: adminOf(
+      {
+        books: () => outbox.books(),
+        monotonic: clock.monotonic,
+        peek: (limit, priority) => outbox.peek(limit, priority),
+        deadLetters: (after, limit) => outbox.deadLetters(after, limit),
+        deadLettersOf: (id) => outbox.deadLettersOf(id),
+        requeue: (selection) => outbox.requeue(selection),
+        drop: (selection) => outbox.drop(selection),
+      },
+      maxBytes,
+    ),
+    metrics: parts.metrics,
+  };
+}
+
+function uplinkOf({ forwarder, uplinkUrl }: ViewedParts): UplinkView {
+  if (forwarder === undefined) return { state: "off", breaker: "closed" };
+  const { lastSuccessAt, lastFailure, nextTryInSeconds, ...status } = forwarder.status();
+  return {
+    ...status,
+    ...(uplinkUrl === undefined ? {} : { url: uplinkUrl }),
+    ...(lastSuccessAt === null ? {} : { lastSuccessAt }),
+    ...(lastFailure === null ? {} : { lastFailure }),
+    ...(nextTryInSeconds === null ? {} : { nextTryInSeconds }),
+  };
+}
+
+function sourcesOf({ intake, broker, serial }: ViewedParts): SourceView[] {
+  const counts = new Map(intake.sources().map((source) => [source.name, source]));
+  const view = (name: string, kind: string, state: string): SourceView => ({
+    name,
+    kind,
+    state,
+    ...countsOf(counts.get(name)),
+  });
+  return [
+    view("mqtt", "mqtt", broker.status().state),
+    ...serial.map((port) => view(port.status().name, "serial", port.status().state)),
+  ];
+}
+
+function countsOf(counts: SourceCounts | undefined): Pick<SourceView, "accepted" | "refused" | "lastReadingAt"> {
+  const { accepted = 0, refused = 0, lastReadingAt } = counts ?? {};
+  return lastReadingAt === undefined ? { accepted, refused } : { accepted, refused, lastReadingAt };
+}
+
+function devicesOf(intake: ReadingsIntake): DeviceView[] {
+  return intake
+    .devices()
+    .map(({ source, via, readings, lastReadingAt }) => ({ source, via, accepted: readings, lastReadingAt }));
+}
