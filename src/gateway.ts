@@ -5,7 +5,7 @@
  * outbox. READY is said once the outbox is open and the listeners are bound, not when the uplink answers.
  */
 import { environment } from "./config/environment.ts";
-import { loadConfig } from "./config/load.ts";
+import { readConfigApart } from "./config/load-apart.ts";
 import { redactUrl } from "./config/redact.ts";
 import type { Config } from "./config/schema.ts";
 import { viewOf } from "./gateway-view.ts";
@@ -80,7 +80,7 @@ export class Gateway {
   /** Reads the configuration again; the log's level follows it, the rest asks for a restart. */
   async reload(): Promise<void> {
     const { log, configPath } = this.#options;
-    const next = await loadConfig(configPath, environment, { credentials: "required" });
+    const { config: next } = await readConfigApart(configPath, { credentials: "required" });
     log.level = next.log.level;
     const { log: _nextLog, ...nextRest } = next;
     const { log: _log, ...rest } = this.#config;

@@ -1,7 +1,6 @@
 /** `summit-edge run`: the daemon, in the foreground. */
 import type { Command } from "commander";
-import { environment } from "../config/environment.ts";
-import { readConfig } from "../config/load.ts";
+import { readConfigApart } from "../config/load-apart.ts";
 import { problemText } from "../config/problem.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { createLog } from "../kernel/telemetry.ts";
@@ -20,9 +19,7 @@ export function addRunCommand(program: Command): void {
 }
 
 async function run(options: { config?: string }): Promise<void> {
-  const { file, config, warnings } = await readConfig(configFile(options.config), environment, {
-    credentials: "required",
-  });
+  const { file, config, warnings } = await readConfigApart(configFile(options.config), { credentials: "required" });
   const log = await createLog(config.log, { gateway: config.gateway.id, version });
   for (const warning of warnings) log.warn({ config: file }, problemText(warning));
   const { Gateway } = await import("../gateway.ts");

@@ -5,8 +5,17 @@
  * page is refused; connections, bodies and waiting times are bounded. It does not authenticate: it listens on loopback
  * unless the operator says otherwise.
  */
-import { Ajv } from "ajv";
-import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from "fastify";
+import { createRequire } from "node:module";
+import type { Ajv } from "ajv";
+import {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  type FastifySchemaValidationError,
+  type FastifyServerOptions,
+  fastify,
+} from "fastify";
 import type { HttpConfig } from "../config/schema.ts";
 import type { Clock } from "../kernel/clock.ts";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
@@ -104,6 +113,7 @@ function createServer(log: Logger): FastifyInstance {
     forceCloseConnections: "idle",
     http: { connectionsCheckingInterval: 2_000, headersTimeout: KEEP_ALIVE_MS },
     routerOptions: { maxParamLength: 128 },
+    schemaController: { compilersFactory: NO_COMPILERS },
     frameworkErrors: (error, request, reply) => {
       setSecurityHeaders(reply);
       answer(error, request, reply);
@@ -118,7 +128,7 @@ function createServer(log: Logger): FastifyInstance {
     },
   });
   app.removeContentTypeParser("text/plain");
-  useValidators(app);
+  useOwnCompilers(app);
   app.addHook("onRequest", async (_request, reply) => setSecurityHeaders(reply));
   app.addHook("onResponse", async (request, reply) =>
     log.debug({ method: request.method, url: request.url, status: reply.statusCode }, "answered"),
@@ -130,12 +140,31 @@ function createServer(log: Logger): FastifyInstance {
   return app;
 }
 
-/** A query holds text, so it is converted; a body says what it means, so it is taken at its word. */
-function useValidators(app: FastifyInstance): void {
-  const options = { allErrors: false, removeAdditional: false, useDefaults: true, validateFormats: false } as const;
-  const ofText = new Ajv({ ...options, coerceTypes: true });
-  const ofJson = new Ajv({ ...options, coerceTypes: false });
-  app.setValidatorCompiler(({ schema, httpPart }) => (httpPart === "body" ? ofJson : ofText).compile(schema as object));
+/**
+ * How requests are checked and answers written. The validator is loaded by the first request that needs it: most daemons
+ * are only ever asked how they are, and it weighs megabytes. Answers are made by this program: they are not checked again.
+ */
+function useOwnCompilers(app: FastifyInstance): void {
+  app.setSerializerCompiler(() => JSON.stringify);
+  app.setValidatorCompiler<object>(({ schema, httpPart }) => {
+    let validate: ReturnType<Ajv["compile"]> | undefined;
+    // A query holds text, so it is converted; a body says what it means, so it is taken at its word.
+    return (data: unknown) => {
+      validate ??= validatorOf(httpPart !== "body").compile(schema);
+      return validate(data) ? { value: data } : { error: (validate.errors ?? []) as FastifySchemaValidationError[] };
+    };
+  });
+}
+
+/** Fastify loads its own compilers unless it is given some, whether or not they are replaced afterwards. */
+const NO_COMPILERS = {
+  buildValidator: () => undefined,
+  buildSerializer: () => undefined,
+} as unknown as NonNullable<NonNullable<FastifyServerOptions["schemaController"]>["compilersFactory"]>;
+
+function validatorOf(coerceTypes: boolean): Ajv {
+  const ajv = createRequire(import.meta.url)("ajv") as typeof import("ajv");
+  return new ajv.Ajv({ removeAdditional: false, useDefaults: true, validateFormats: false, coerceTypes });
 }
 
 function setSecurityHeaders(reply: FastifyReply): void {

@@ -118,7 +118,11 @@ async function drain(): Promise<void> {
 
 async function memory(): Promise<void> {
   await inFolder(async (folder) => {
-    const daemon = await Daemon.start({ folder, uplinkUrl: `http://127.0.0.1:${await freePort()}/` });
+    const ports = await Daemon.freePorts();
+    // Without the development authority, which the field never has.
+    const mqtt = { listeners: [{ bind: "127.0.0.1", port: ports.mqtt }], limits: { publishRate: 0 } };
+    const uplinkUrl = `http://127.0.0.1:${await freePort()}/`;
+    const daemon = await Daemon.start({ folder, ports, uplinkUrl, changes: { mqtt } });
     // Long enough for what is only needed at the start to be given back.
     await new Promise((resolve) => setTimeout(resolve, 5000));
     const idle = daemon.residentMiB;
