@@ -28,35 +28,44 @@ const scratch = Buffer.allocUnsafe(16 * 1024);
 NAMESPACE.copy(scratch);
 
 /**
- * The name-based UUID (RFC 9562, version 5) of a reading. The name is the JSON array [source, class, time, confidence,
- * lat, lon, priority, attributes] in UTF-8, absent values as null, without white space, the keys of every object sorted
- * by UTF-16 code units.
+ * The name-based UUID (RFC 9562, version 5) of a reading. The name is the canonical JSON of [source, class, time,
+ * confidence, lat, lon, priority, attributes] in UTF-8, absent values as null.
  */
 export function contentId(reading: ReadingContent): string {
-  const name =
-    `[${JSON.stringify(reading.source)},${JSON.stringify(reading.class)},"${reading.time}",${reading.confidence},` +
-    `${reading.lat ?? null},${reading.lon ?? null},${reading.priority === undefined ? null : `"${reading.priority}"`},` +
-    `${canonicalJson(reading.attributes)}]`;
+  const { source, time, confidence, lat = null, lon = null, priority = null, attributes } = reading;
+  const name = JSON.stringify([source, reading.class, time, confidence, lat, lon, priority, inOrder(attributes)]);
   const bytes = NAMESPACE.length + 3 * name.length;
   const buffer = bytes <= scratch.length ? scratch : Buffer.concat([NAMESPACE], bytes);
   const end = NAMESPACE.length + buffer.write(name, NAMESPACE.length);
   return withVersion(hash("sha1", buffer.subarray(0, end), "hex"), "5");
 }
 
-/** JSON without white space and with sorted keys: the same text for equal values. */
+/**
+ * The same text for equal values: JSON without white space, the keys of every object sorted by UTF-16 code units, but
+ * those that are array indexes ("0", "17") first and in the order of their numbers, as JavaScript has it.
+ */
 export function canonicalJson(value: JsonValue): string {
-  if (typeof value !== "object" || value === null) {
-    return typeof value === "string" ? JSON.stringify(value) : String(value);
+  return JSON.stringify(inOrder(value));
+}
+
+/** The value with the keys of every object in canonical order; itself where they are. */
+function inOrder(value: JsonValue): JsonValue {
+  if (typeof value !== "object" || value === null) return value;
+  if (isArray(value)) return value.some(isNested) ? value.map(inOrder) : value;
+  const keys = Object.keys(value);
+  let ordered = true;
+  for (let index = 0; index < keys.length && ordered; index++) {
+    const key = keys[index] ?? "";
+    ordered = (index === 0 || (keys[index - 1] ?? "") < key) && !isNested(value[key] ?? null);
   }
-  let text = "";
-  if (isArray(value)) {
-    for (const item of value) text += `${text === "" ? "" : ","}${canonicalJson(item)}`;
-    return `[${text}]`;
-  }
-  for (const key of Object.keys(value).sort()) {
-    text += `${text === "" ? "" : ","}${JSON.stringify(key)}:${canonicalJson(value[key] ?? null)}`;
-  }
-  return `{${text}}`;
+  if (ordered) return value;
+  const copy: { [key: string]: JsonValue } = Object.create(null);
+  for (const key of keys.sort()) copy[key] = inOrder(value[key] ?? null);
+  return copy;
+}
+
+function isNested(value: JsonValue): boolean {
+  return typeof value === "object" && value !== null;
 }
 
 /** How many random bytes are fetched at once: one call to the system for 409 ids. */

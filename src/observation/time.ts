@@ -29,7 +29,8 @@ const NUMBER = /^-?\d{1,15}(?:\.\d+)?$/;
  */
 export function parseRfc3339(text: string): Instant | undefined {
   if (text.length === CANONICAL_LENGTH) {
-    const ms = Date.parse(text);
+    // Most are of the second that was written last.
+    const ms = text.startsWith(writtenPrefix) ? writtenSecond * 1000 + Number(text.slice(-4, -1)) : Date.parse(text);
     if (writeRfc3339(ms) === text) return { ms, finer: "" };
   }
   const parts = RFC_3339.exec(text);

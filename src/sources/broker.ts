@@ -5,7 +5,7 @@
  * may pass), the access decision (who may do what), the session store (what is remembered), and the hook in which a
  * PUBLISH becomes readings and waits for their commit. This file puts them together; it holds no policy of its own.
  */
-import { Aedes, type AedesPublishPacket, type AuthenticateError, type Client, type Subscription } from "aedes";
+import type { Aedes, AedesOptions, AedesPublishPacket, AuthenticateError, Client, Subscription } from "aedes";
 import { Counter, Gauge } from "prom-client";
 import type { ListenerConfig, MqttConfig } from "../config/schema.ts";
 import { type AccessDecision, type AccessPolicy, type ClientIdentity, decide } from "../identity/access.ts";
@@ -15,11 +15,12 @@ import type { Clock } from "../kernel/clock.ts";
 import { GatewayError, messageOf } from "../kernel/errors.ts";
 import { type Logger, RateLimit, type Telemetry } from "../kernel/telemetry.ts";
 import type { Intake } from "./intake.ts";
+import { MqttEngine } from "./mqtt-engine.ts";
 import { MqttGate } from "./mqtt-gate.ts";
 import { type Arrival, type BoundListener, MqttListeners } from "./mqtt-listeners.ts";
 import { MqttReadings, type Publisher } from "./mqtt-readings.ts";
 import { Routes } from "./routes.ts";
-import { MAX_SUBSCRIPTIONS_PER_CLIENT, SessionStore } from "./session-store.ts";
+import { SessionStore } from "./session-store.ts";
 import { isTopicName, parseTopicFilter } from "./topics.ts";
 
 export interface BrokerStatus {
@@ -63,8 +64,7 @@ export class MqttBroker {
   readonly #aedes: Aedes;
   readonly #connections = new WeakMap<Client, Connection>();
   readonly #gates = new Set<MqttGate>();
-  readonly #refusedConnections: Counter<"reason">;
-  readonly #dropped: Counter<"what">;
+  readonly #counters: ReturnType<typeof countersIn>;
   readonly #connectionLog: RateLimit;
   readonly #loginLog: RateLimit;
   #running = false;
@@ -85,7 +85,7 @@ export class MqttBroker {
       offlineQueue: config.offlineQueue,
       maxSessions: config.limits.maxConnections * SESSIONS_PER_CONNECTION,
       dropped: (what, clientId) => {
-        this.#dropped.inc({ what });
+        this.#counters.dropped.inc({ what });
         this.#log.debug({ what, client: clientId }, "dropped at a bound");
       },
     });
@@ -96,29 +96,9 @@ export class MqttBroker {
       refused: (why, reason, address) => this.#refuseConnection(why, reason, address),
       failed: (error) => this.#log.error({ error: messageOf(error) }, "a listener failed"),
     });
+    this.#counters = countersIn(parts.telemetry.metrics, this.#listeners);
     this.#aedes = this.#engine();
-    const { metrics } = parts.telemetry;
-    this.#refusedConnections = new Counter({
-      name: "summit_edge_mqtt_connections_refused_total",
-      help: "MQTT connections turned away, by reason.",
-      labelNames: ["reason"],
-      registers: [metrics],
-    });
-    this.#dropped = new Counter({
-      name: "summit_edge_mqtt_dropped_total",
-      help: "Messages for subscribers, retained messages and sessions dropped at a bound; never readings.",
-      labelNames: ["what"],
-      registers: [metrics],
-    });
-    const listeners = this.#listeners;
-    new Gauge({
-      name: "summit_edge_mqtt_connections",
-      help: "MQTT connections open.",
-      registers: [metrics],
-      collect() {
-        this.set(listeners.connections);
-      },
-    });
+    this.#follow();
   }
 
   /**
@@ -177,14 +157,14 @@ export class MqttBroker {
     if (development === undefined) return;
     const { caFile } = development.files;
     this.#log.warn(
-      { key, caFile },
+      { listener: key, caFile },
       `TLS with a development certificate, never for the field; try: mosquitto_pub --cafile ${caFile} -h localhost ` +
         `-p ${bound.port} -q 1 -t telemetry/test -m '{"temperature":21.5}'`,
     );
   }
 
   #engine(): Aedes {
-    const aedes = new Aedes({
+    const options: AedesOptions = {
       persistence: this.#store,
       connectTimeout: this.#config.limits.connectTimeout,
       drainTimeout: DRAIN_TIMEOUT_MS,
@@ -213,7 +193,13 @@ export class MqttBroker {
         done(null, this.#maySubscribe(client, subscription) ? subscription : null);
       },
       authorizeForward: (client, packet) => (this.#mayReceive(client, packet) ? packet : null),
-    });
+    };
+    return new MqttEngine(options, () => this.#store.subscriptions > 0);
+  }
+
+  /** What the engine reports, for the gates, the sessions and the log. */
+  #follow(): void {
+    const aedes = this.#aedes;
     aedes.on("connackSent", (packet, client) => {
       if (packet.returnCode === 0) this.#connections.get(client)?.gate.answered();
     });
@@ -232,13 +218,13 @@ export class MqttBroker {
       this.#log.debug({ client: client.id, filters: subscriptions.length }, "client subscribed");
     });
     aedes.on("unsubscribe", (filters, client) => {
-      for (const filter of filters) this.#connections.get(client)?.admitted?.session.filters.delete(filter);
+      const session = this.#connections.get(client)?.admitted?.session;
+      if (session !== undefined) for (const filter of filters) this.#store.revoke(session, filter);
     });
     // EventEmitter's own overload: the engine's types do not name its `error` event.
     (aedes as NodeJS.EventEmitter).on("error", (error: unknown) => {
       this.#log.error({ error: messageOf(error) }, "the broker's engine failed");
     });
-    return aedes;
   }
 
   #arrive(arrival: Arrival): void {
@@ -271,7 +257,7 @@ export class MqttBroker {
       connection.admitted = { client, identity, session: this.#store.opened(client), parked: [] };
       return decision;
     }
-    this.#refusedConnections.inc({ reason: "login" });
+    this.#counters.refused.inc({ reason: "login" });
     const heldBack = this.#loginLog.admit();
     if (heldBack !== undefined) {
       const { reason } = decision;
@@ -284,11 +270,10 @@ export class MqttBroker {
     const admitted = this.#connections.get(client)?.admitted;
     if (admitted === undefined || parseTopicFilter(topic) === undefined) return false;
     const { identity, session } = admitted;
-    if (session.filters.size >= MAX_SUBSCRIPTIONS_PER_CLIENT && !session.filters.has(topic)) return false;
-    const { allowed } = decide({ action: "subscribe", identity, topic }, this.#policy);
-    if (allowed) session.filters.add(topic);
-    else session.filters.delete(topic);
-    return allowed;
+    if (decide({ action: "subscribe", identity, topic }, this.#policy).allowed)
+      return this.#store.grant(session, topic);
+    this.#store.revoke(session, topic);
+    return false;
   }
 
   #mayReceive(client: Client, { topic }: AedesPublishPacket): boolean {
@@ -297,10 +282,35 @@ export class MqttBroker {
   }
 
   #refuseConnection(why: "limit" | "tls" | "protocol", reason: string, address: string | undefined): void {
-    this.#refusedConnections.inc({ reason: why });
+    this.#counters.refused.inc({ reason: why });
     const heldBack = this.#connectionLog.admit();
     if (heldBack !== undefined) this.#log.warn({ address, reason, heldBack }, "connection refused");
   }
+}
+
+function countersIn(metrics: Telemetry["metrics"], listeners: MqttListeners) {
+  new Gauge({
+    name: "summit_edge_mqtt_connections",
+    help: "MQTT connections open.",
+    registers: [metrics],
+    collect() {
+      this.set(listeners.connections);
+    },
+  });
+  return {
+    refused: new Counter({
+      name: "summit_edge_mqtt_connections_refused_total",
+      help: "MQTT connections turned away, by reason.",
+      labelNames: ["reason"],
+      registers: [metrics],
+    }),
+    dropped: new Counter({
+      name: "summit_edge_mqtt_dropped_total",
+      help: "Messages for subscribers, retained messages and sessions dropped at a bound; never readings.",
+      labelNames: ["what"],
+      registers: [metrics],
+    }),
+  };
 }
 
 function loginError({ reason, badCredentials }: Extract<AccessDecision, { allowed: false }>): AuthenticateError {

@@ -121,7 +121,11 @@ export class MqttListeners {
 
   #admit(socket: Socket): boolean {
     if (this.#sockets.size >= this.#options.maxConnections) {
-      this.#options.refused("limit", `${this.#options.maxConnections} connections are open`, socket.remoteAddress);
+      this.#options.refused(
+        "limit",
+        `${this.#options.maxConnections} connections, the most allowed, are open`,
+        socket.remoteAddress,
+      );
       socket.destroy();
       return false;
     }

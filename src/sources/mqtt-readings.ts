@@ -29,14 +29,8 @@ type Done = (error?: Error | null) => void;
 export interface Publisher {
   readonly client: Client;
   readonly session: Session;
-  /** PUBLISH packets that wait for the intake to be relieved, in order. */
-  readonly parked: Parked[];
-}
-
-interface Parked {
-  readonly packet: PublishPacket;
-  readonly route: RouteMatch;
-  readonly done: Done;
+  /** What is to be done for it, in order, once the intake is relieved. */
+  readonly parked: (() => void)[];
 }
 
 /** QoS 2 packets that one session may have open, between PUBLISH and PUBREL. */
@@ -78,8 +72,9 @@ export class MqttReadings {
       done(new Error(`more than ${MAX_UNRELEASED} QoS 2 messages that were not released`));
     } else if (route === undefined) done();
     else if (packet.qos === 0 || isWill) this.#takeUnacknowledged(publisher, packet, route, done);
-    else if (this.#intake.saturated || publisher.parked.length > 0) this.#park(publisher, { packet, route, done });
-    else this.#takeAcknowledged(publisher, packet, route, done);
+    else if (this.#intake.saturated || publisher.parked.length > 0) {
+      this.#park(publisher, () => this.#takeAcknowledged(publisher, packet, route, done));
+    } else this.#takeAcknowledged(publisher, packet, route, done);
   }
 
   /** Lets a PUBLISH that is not allowed be acknowledged, and go no further. */
@@ -114,7 +109,7 @@ export class MqttReadings {
     const origin = originOf(publisher.client, packet, route);
     const payload = this.#decode(packet, origin);
     if (payload !== UNREADABLE) this.#intake.submit(payload, origin);
-    if (this.#intake.saturated) this.#intake.onceRelieved(done);
+    if (this.#intake.saturated) this.#park(publisher, done);
     else done();
   }
 
@@ -175,19 +170,19 @@ export class MqttReadings {
     }
   }
 
-  #park(publisher: Publisher, parked: Parked): void {
+  #park(publisher: Publisher, task: () => void): void {
     if (this.#parked.size === 0) this.#intake.onceRelieved(() => this.#unpark());
-    publisher.parked.push(parked);
+    publisher.parked.push(task);
     this.#parked.add(publisher);
   }
 
-  /** Hands over what was parked, connection by connection, until the intake is saturated again. */
+  /** Does what was parked, connection by connection, until the intake is saturated again. */
   #unpark(): void {
     for (const publisher of this.#parked) {
       while (!this.#intake.saturated) {
-        const next = publisher.parked.shift();
-        if (next === undefined) break;
-        this.#takeAcknowledged(publisher, next.packet, next.route, next.done);
+        const task = publisher.parked.shift();
+        if (task === undefined) break;
+        task();
       }
       if (publisher.parked.length > 0) break;
       this.#parked.delete(publisher);

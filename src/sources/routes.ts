@@ -20,6 +20,9 @@ interface Route {
   readonly priority: Priority | undefined;
 }
 
+/** Topics whose match is remembered; a further one empties the memory. */
+const MAX_KNOWN_TOPICS = 1024;
+
 const CLASS = "{class}";
 /** Two names for the same: what a reading comes from. */
 const SOURCES = ["{source}", "{device}"];
@@ -27,6 +30,8 @@ const SOURCES = ["{source}", "{device}"];
 /** The configured routes, in their order: the first that matches decides. */
 export class Routes {
   readonly #routes: readonly Route[];
+  /** Devices publish to the same few topics again and again. */
+  readonly #known = new Map<string, RouteMatch | undefined>();
 
   /** `key` names the list in the configuration, for errors. */
   constructor(routes: readonly RouteConfig[], key = "mqtt.routes") {
@@ -35,6 +40,15 @@ export class Routes {
 
   /** What the first matching route says of a topic name; `undefined` where it carries no readings. */
   match(topic: string): RouteMatch | undefined {
+    const known = this.#known.get(topic);
+    if (known !== undefined || this.#known.has(topic)) return known;
+    const match = this.#find(topic);
+    if (this.#known.size >= MAX_KNOWN_TOPICS) this.#known.clear();
+    this.#known.set(topic, match);
+    return match;
+  }
+
+  #find(topic: string): RouteMatch | undefined {
     for (const route of this.#routes) {
       if (!covers(route.filter, topic)) continue;
       const levels = topic.split("/");

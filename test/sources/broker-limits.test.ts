@@ -80,7 +80,7 @@ describe("a connection is ended", () => {
     const clients = [new RawMqtt(ports[0] ?? 0), new RawMqtt(ports[1] ?? 0)];
     for (const [index, client] of clients.entries()) assert.equal(await client.connect(`node-${index}`), 0);
     for (const port of ports) await new RawMqtt(port).whenClosed();
-    assert.ok(log.lines.some(({ reason }) => reason === "2 connections are open"));
+    assert.ok(log.lines.some(({ reason }) => reason === "2 connections, the most allowed, are open"));
     await clients[0]?.vanish();
     while (broker.status().connections > 1) await clients[1]?.ping();
     assert.equal(await new RawMqtt(ports[1] ?? 0).connect("node-9"), 0);

@@ -104,7 +104,7 @@ describe("a TLS listener", () => {
     const second = connect({ host: "127.0.0.1", port: ports[0] ?? 0 });
     second.on("error", () => {});
     await new Promise((resolve) => second.once("close", resolve));
-    assert.equal((await log.line("connection refused")).reason, "1 connections are open");
+    assert.equal((await log.line("connection refused")).reason, "1 connections, the most allowed, are open");
     first.destroy();
   });
 

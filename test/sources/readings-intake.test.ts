@@ -1,0 +1,131 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { Origin } from "#src/sources/intake.js";
+import { MAX_DEVICES, MAX_READINGS_PER_PAYLOAD, ReadingsIntake } from "#src/sources/readings-intake.js";
+import { recordingTelemetry } from "../support/broker-under-test.ts";
+import { RecordingOutbox } from "../support/recording-outbox.ts";
+import { TestClock } from "../support/test-clock.ts";
+
+const origin: Origin = { kind: "serial", name: "mast", source: "mast", class: "position", via: "/dev/ttyUSB0" };
+
+async function makeIntake() {
+  const { telemetry, log } = await recordingTelemetry();
+  const outbox = new RecordingOutbox();
+  const clock = new TestClock();
+  return { intake: new ReadingsIntake({ outbox, clock, telemetry }), outbox, clock, telemetry, log };
+}
+
+describe("submit", () => {
+  it("calls back once, after it has returned, when what was accepted is committed", async () => {
+    const { intake, outbox } = await makeIntake();
+    let calls = 0;
+    outbox.hold();
+    assert.deepEqual(
+      intake.submit([{ a: 1 }, { a: 2 }], origin, () => calls++),
+      { accepted: 2, duplicates: 0, refused: 0 },
+    );
+    assert.equal(calls, 0);
+    outbox.release();
+    assert.equal(calls, 1);
+  });
+
+  it("calls back soon, and not at once, where nothing was accepted", async () => {
+    const { intake } = await makeIntake();
+    for (const payload of [5, null, "text", [], [[]], { lat: 91 }]) {
+      let returned = false;
+      await new Promise<void>((resolve, reject) => {
+        intake.submit(payload, origin, () => (returned ? resolve() : reject(new Error("called too early"))));
+        returned = true;
+      });
+    }
+    assert.equal(intake.refused().invalid, 5);
+  });
+
+  it("accepts the good readings of an array and counts the others one by one", async () => {
+    const { intake, outbox } = await makeIntake();
+    const admission = intake.submit([{ a: 1 }, 7, { confidence: -1 }, { a: 2 }, [{ a: 3 }]], origin);
+    assert.deepEqual(admission, { accepted: 2, duplicates: 0, refused: 3 });
+    assert.deepEqual(
+      outbox.readings.map(({ attributes }) => attributes),
+      [{ a: 1 }, { a: 2 }],
+    );
+  });
+
+  it("takes no more than the maximum of one payload, and counts the rest", async () => {
+    const { intake } = await makeIntake();
+    const payload = Array.from({ length: MAX_READINGS_PER_PAYLOAD + 3 }, () => ({}));
+    assert.deepEqual(intake.submit(payload, origin), { accepted: MAX_READINGS_PER_PAYLOAD, duplicates: 0, refused: 3 });
+    assert.equal(intake.refused().invalid, 3);
+  });
+
+  it("counts copies apart", async () => {
+    const { intake } = await makeIntake();
+    intake.submit({ ts: 1, a: 1 }, origin);
+    assert.deepEqual(intake.submit({ a: 1, ts: 1 }, origin), { accepted: 0, duplicates: 1, refused: 0 });
+    const [source] = intake.sources();
+    assert.equal(source?.accepted, 1);
+    assert.equal(source?.duplicates, 1);
+  });
+});
+
+describe("what the operator sees", () => {
+  it("is each source's counts and last reading, and the same in the metrics", async () => {
+    const { intake, clock, telemetry } = await makeIntake();
+    intake.submit({ a: 1 }, origin);
+    clock.setWall(5000);
+    intake.submit([{ a: 1 }, 4], { ...origin, kind: "mqtt", name: "mqtt" });
+    intake.refuse("unauthorised", "not allowed", "{}", { ...origin, kind: "mqtt", name: "mqtt" });
+    const counts = { accepted: 1, duplicates: 0 };
+    assert.deepEqual(intake.sources(), [
+      { name: "mast", kind: "serial", ...counts, refused: 0, lastReadingAt: Date.UTC(2026, 6, 1, 12) },
+      { name: "mqtt", kind: "mqtt", ...counts, refused: 2, lastReadingAt: 5000 },
+    ]);
+    const metrics = await telemetry.metrics.metrics();
+    assert.match(metrics, /^summit_edge_readings_accepted_total{source="mast"} 1$/m);
+    assert.match(metrics, /^summit_edge_readings_accepted_total{source="mqtt"} 1$/m);
+    assert.match(metrics, /^summit_edge_readings_refused_total{reason="invalid"} 1$/m);
+    assert.match(metrics, /^summit_edge_readings_refused_total{reason="unauthorised"} 1$/m);
+    assert.equal(await telemetry.metrics.metrics(), metrics);
+  });
+
+  it("is what was refused last, in part, and a log that a broken device cannot fill", async () => {
+    const { intake, log } = await makeIntake();
+    for (let index = 0; index < 250; index++) {
+      intake.refuse("invalid", `fault ${index}`, Buffer.from(`${index} ${"x".repeat(1000)}`), origin);
+    }
+    const kept = intake.quarantine();
+    assert.equal(kept.length, 100);
+    assert.equal(kept[0]?.detail, "fault 150");
+    assert.equal(kept[99]?.detail, "fault 249");
+    assert.ok(kept.every(({ head }) => head.length === 256));
+    const logged = log.lines.filter(({ msg }) => msg === "reading refused");
+    assert.equal(logged.length, 10);
+    assert.equal(logged[0]?.level, "warn");
+    assert.equal(logged[0]?.detail, "fault 0");
+  });
+
+  it("is the devices heard last, the quietest forgotten", async () => {
+    const { intake } = await makeIntake();
+    for (let index = 0; index < MAX_DEVICES; index++) intake.submit({ source: `device-${index}` }, origin);
+    intake.submit({ source: "device-0" }, origin);
+    intake.submit({ source: "one-more" }, origin);
+    const devices = intake.devices();
+    assert.equal(devices.length, MAX_DEVICES);
+    assert.equal(devices.find(({ source }) => source === "device-0")?.readings, 2);
+    assert.equal(
+      devices.some(({ source }) => source === "device-1"),
+      false,
+    );
+  });
+
+  it("is, at debug, where each reading came in, with its id and trace", async () => {
+    const { intake, outbox, log } = await makeIntake();
+    intake.submit({ traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" }, origin);
+    const line = await log.line("reading taken");
+    assert.equal(line.reading, outbox.readings[0]?.id);
+    assert.deepEqual(
+      [line.source, line.class, line.via, line.trace],
+      ["mast", "position", "/dev/ttyUSB0", "0af7651916cd43dd8448eb211c80319c"],
+    );
+  });
+});
