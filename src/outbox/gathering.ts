@@ -10,6 +10,8 @@ import { LANES } from "./store.ts";
 
 interface Lane {
   readonly texts: ObservationText[];
+  /** Of all texts, in UTF-16 code units. */
+  length: number;
   observedFrom: string;
   observedTo: string;
 }
@@ -22,12 +24,17 @@ export interface BlockLimits {
 /** When the group was accepted, and what was known of the clock. */
 export type Acceptance = Pick<NewBlock, "acceptedAt" | "acceptedMonotonic" | "clock">;
 
-/** Digits of the largest sequence number: what it may add to a reading's text. */
-const SEQ_DIGITS = 15;
+/** What a sequence number (15 digits at most) and the separator add to a reading's text. */
+const OVERHEAD = 15 + SEPARATOR.length;
 
 export class Gathering {
   readonly #limits: BlockLimits;
-  readonly #lanes: Lane[] = Array.from({ length: LANES }, () => ({ texts: [], observedFrom: "~", observedTo: "" }));
+  readonly #lanes: Lane[] = Array.from({ length: LANES }, () => ({
+    texts: [],
+    length: 0,
+    observedFrom: "~",
+    observedTo: "",
+  }));
   readonly waiters: (() => void)[] = [];
   count = 0;
   /** Characters gathered; close enough to bytes for a bound on memory. */
@@ -45,8 +52,10 @@ export class Gathering {
     lane.texts.push(text);
     if (observation.ts_iso < lane.observedFrom) lane.observedFrom = observation.ts_iso;
     if (observation.ts_iso > lane.observedTo) lane.observedTo = observation.ts_iso;
+    const length = text.head.length + text.tail.length;
+    lane.length += length;
+    this.size += length;
     this.count++;
-    this.size += text.head.length + text.tail.length;
     if (dueAt < this.dueAt) this.dueAt = dueAt;
     if (lane.texts.length >= this.#limits.maxReadings || this.size >= this.#limits.maxBytes) this.#full = true;
   }
@@ -61,6 +70,8 @@ export class Gathering {
     const blocks: NewBlock[] = [];
     let seq = firstSeq;
     this.#lanes.forEach((lane, number) => {
+      // Most groups are so small that not even three bytes a character could fill a request: then nothing is counted.
+      const small = lane.length * 3 + lane.texts.length * OVERHEAD <= this.#limits.maxBytes;
       let texts: string[] = [];
       let bytes = 0;
       const cut = (): void => {
@@ -78,7 +89,7 @@ export class Gathering {
         bytes = 0;
       };
       for (const { head, tail } of lane.texts) {
-        const own = byteBound(head) + tail.length + SEQ_DIGITS + SEPARATOR.length;
+        const own = small ? 0 : Buffer.byteLength(head) + Buffer.byteLength(tail) + OVERHEAD;
         if (texts.length === this.#limits.maxReadings || bytes + own > this.#limits.maxBytes) cut();
         texts.push(`${head}${seq++}${tail}`);
         bytes += own;
@@ -87,11 +98,4 @@ export class Gathering {
     });
     return blocks;
   }
-}
-
-const NOT_ASCII = /[^\0-\x7f]/;
-
-/** UTF-8 length, exact for anything but plain ASCII too; the test is cheaper than counting. */
-function byteBound(text: string): number {
-  return NOT_ASCII.test(text) ? Buffer.byteLength(text) : text.length;
 }

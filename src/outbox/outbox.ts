@@ -327,12 +327,12 @@ export class Outbox implements BatchSource {
     if (!(await this.#write(commit))) return;
     this.#committing = undefined;
     this.#duplicatesCommitting = 0;
+    // What has gathered meanwhile has waited long enough: the card writes it while acknowledgements go out.
+    if (this.#gathering.count > 0) void this.#commit();
+    else this.#schedule();
     for (const waiter of group.waiters) waiter();
     for (const { committed } of settlements) committed();
     if (!this.saturated) for (const listener of this.#reliefListeners.splice(0)) listener();
-    // What has gathered meanwhile has waited long enough.
-    if (this.#gathering.count > 0) this.#commitSoon();
-    else this.#schedule();
   }
 
   /** Writes one commit, waiting out a full disk. `false` where the process is about to end. */

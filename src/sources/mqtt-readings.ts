@@ -15,6 +15,7 @@
  * cannot drop a message whose hook called back without an error, and closes the connection with one; so it gets another
  * topic, which nobody can subscribe to.
  */
+import { isUtf8 } from "node:buffer";
 import type { Client, PublishPacket } from "aedes";
 import type { Clock } from "../kernel/clock.ts";
 import { messageOf } from "../kernel/errors.ts";
@@ -39,8 +40,6 @@ export const MAX_UNRELEASED = 1000;
 const NOWHERE = "$SYS/discarded";
 const NOTHING = Buffer.alloc(0);
 const UNREADABLE = Symbol("unreadable");
-
-const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 export class MqttReadings {
   readonly #intake: Intake;
@@ -160,12 +159,15 @@ export class MqttReadings {
 
   /** The payload's value, or `UNREADABLE` where it has none: then that is counted. */
   #decode(packet: PublishPacket, origin: Origin): unknown {
+    const { payload } = packet;
+    if (typeof payload !== "string" && !isUtf8(payload)) {
+      this.#intake.refuse("invalid", "not UTF-8", payload, origin);
+      return UNREADABLE;
+    }
     try {
-      const { payload } = packet;
-      return JSON.parse(typeof payload === "string" ? payload : utf8.decode(payload));
+      return JSON.parse(payload.toString());
     } catch (error) {
-      const detail = error instanceof SyntaxError ? `not JSON: ${messageOf(error)}` : "not UTF-8";
-      this.#intake.refuse("invalid", detail, packet.payload, origin);
+      this.#intake.refuse("invalid", `not JSON: ${messageOf(error)}`, payload, origin);
       return UNREADABLE;
     }
   }
