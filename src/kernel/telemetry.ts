@@ -11,7 +11,7 @@ export interface Telemetry {
 }
 
 /** Keys whose values never reach the log, wherever a logged object holds them. */
-const SECRET_KEYS = ["password", "passphrase", "token", "authorization", "key", "secret", "credential"];
+const SECRET_KEYS = ["password", "passphrase", "token", "authorization", "privateKey", "secret", "credential"];
 
 const redact = {
   paths: SECRET_KEYS.flatMap((key) => [key, `*.${key}`, `*.*.${key}`]),
