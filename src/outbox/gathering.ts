@@ -4,12 +4,12 @@
  */
 import { type Observation, PRIORITIES } from "../observation/observation.ts";
 import type { NewBlock } from "./engine.ts";
-import type { ObservationText } from "./observation-text.ts";
+import { withSeq } from "./observation-text.ts";
 import { ENVELOPE_BYTES, SEPARATOR } from "./segment.ts";
 import { LANES } from "./store.ts";
 
 interface Lane {
-  readonly texts: ObservationText[];
+  readonly texts: string[];
   /** Of all texts, in UTF-16 code units. */
   length: number;
   observedFrom: string;
@@ -47,14 +47,13 @@ export class Gathering {
     this.#limits = { maxReadings: limits.maxReadings, maxBytes: limits.maxBytes - ENVELOPE_BYTES };
   }
 
-  add(observation: Observation, text: ObservationText, dueAt: number): void {
+  add(observation: Observation, text: string, dueAt: number): void {
     const lane = this.#lanes[PRIORITIES.indexOf(observation.priority)] as Lane;
     lane.texts.push(text);
     if (observation.ts_iso < lane.observedFrom) lane.observedFrom = observation.ts_iso;
     if (observation.ts_iso > lane.observedTo) lane.observedTo = observation.ts_iso;
-    const length = text.head.length + text.tail.length;
-    lane.length += length;
-    this.size += length;
+    lane.length += text.length;
+    this.size += text.length;
     this.count++;
     if (dueAt < this.dueAt) this.dueAt = dueAt;
     if (lane.texts.length >= this.#limits.maxReadings || this.size >= this.#limits.maxBytes) this.#full = true;
@@ -88,10 +87,10 @@ export class Gathering {
         texts = [];
         bytes = 0;
       };
-      for (const { head, tail } of lane.texts) {
-        const own = small ? 0 : Buffer.byteLength(head) + Buffer.byteLength(tail) + OVERHEAD;
+      for (const text of lane.texts) {
+        const own = small ? 0 : Buffer.byteLength(text) + OVERHEAD;
         if (texts.length === this.#limits.maxReadings || bytes + own > this.#limits.maxBytes) cut();
-        texts.push(`${head}${seq++}${tail}`);
+        texts.push(withSeq(text, seq++));
         bytes += own;
       }
       cut();

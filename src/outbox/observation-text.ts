@@ -1,35 +1,44 @@
 /**
- * An observation as it is stored and sent: its JSON with the `gateway` member (contract, section 4), in two halves around
- * the sequence number, which is given away only when the commit is put together.
+ * An observation as it is stored and sent: its JSON with the `gateway` member (contract, section 4). The sequence number stands
+ * last, so that it can be put in when the commit is put together and the number is given away.
  */
 import type { ClockQuality, Observation } from "../observation/observation.ts";
 
-export interface ObservationText {
-  readonly head: string;
-  readonly tail: string;
-}
+const NO_SEQ = "0}}";
 
 /** Writes observations of one gateway. The id stands first: the outbox finds it there without parsing. */
 export class ObservationWriter {
-  readonly #gateway: string;
+  readonly #gatewayId: string;
   #receivedAt = Number.NaN;
   #receivedIso = "";
 
   constructor(gatewayId: string) {
-    this.#gateway = `,"gateway":{"id":${JSON.stringify(gatewayId)},"seq":`;
+    this.#gatewayId = gatewayId;
   }
 
-  write(observation: Observation, receivedAt: number, clock: ClockQuality): ObservationText {
+  /** The text, still without its sequence number. One flat string, because it may have to wait for its commit. */
+  write(observation: Observation, receivedAt: number, clock: ClockQuality): string {
     if (receivedAt !== this.#receivedAt) {
       this.#receivedAt = receivedAt;
       this.#receivedIso = new Date(receivedAt).toISOString();
     }
-    const { lat, lon, traceparent } = observation;
-    const position = `${lat === undefined ? "" : `,"lat":${lat}`}${lon === undefined ? "" : `,"lon":${lon}`}`;
-    const trace = traceparent === undefined ? "" : `,"traceparent":${JSON.stringify(traceparent)}`;
-    return {
-      head: `{"id":"${observation.id}","class":${JSON.stringify(observation.class)},"ts_iso":"${observation.ts_iso}","confidence":${observation.confidence}${position},"source":${JSON.stringify(observation.source)},"priority":"${observation.priority}","attributes":${JSON.stringify(observation.attributes)}${this.#gateway}`,
-      tail: `,"received_at":"${this.#receivedIso}","clock":"${clock}"}${trace}}`,
-    };
+    return JSON.stringify({
+      id: observation.id,
+      class: observation.class,
+      ts_iso: observation.ts_iso,
+      confidence: observation.confidence,
+      lat: observation.lat,
+      lon: observation.lon,
+      source: observation.source,
+      priority: observation.priority,
+      attributes: observation.attributes,
+      traceparent: observation.traceparent,
+      gateway: { id: this.#gatewayId, received_at: this.#receivedIso, clock, seq: 0 },
+    });
   }
+}
+
+/** The text with its sequence number. */
+export function withSeq(text: string, seq: number): string {
+  return `${text.slice(0, -NO_SEQ.length)}${seq}}}`;
 }

@@ -11,7 +11,7 @@ import { PRIORITIES } from "#src/observation/observation.js";
 import type { Batch } from "#src/outbox/batch.js";
 import { Engine } from "#src/outbox/engine.js";
 import { imbalance, type Ledger } from "#src/outbox/ledger.js";
-import { ObservationWriter } from "#src/outbox/observation-text.js";
+import { ObservationWriter, withSeq } from "#src/outbox/observation-text.js";
 import { Store } from "#src/outbox/store.js";
 import { observation } from "../support/observations.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -79,9 +79,9 @@ class World {
       const firstSeq = seq;
       const texts = Array.from({ length: count }, () => {
         const made = observation({ priority: PRIORITIES[lane] ?? "low" });
-        const { head, tail } = this.#writer.write(made, 1_780_000_000_000, "synchronised");
+        const text = this.#writer.write(made, 1_780_000_000_000, "synchronised");
         this.readings.push({ id: made.id, lane, seq, fate: "pending", leased: false, deferred: false, dueAt: 0 });
-        return `${head}${seq++}${tail}`;
+        return withSeq(text, seq++);
       });
       const times = {
         observedFrom: 1,
