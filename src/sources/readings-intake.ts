@@ -100,8 +100,15 @@ export class ReadingsIntake implements Intake {
       process.nextTick(committed);
       return { accepted: 0, duplicates: 0, refused };
     }
-    const { accepted, duplicates } = this.#outbox.append(readings, receivedAt, committed);
-    this.#count(origin, readings, receivedAt, accepted, duplicates);
+    const counts = this.#countsOf(origin);
+    const { accepted, duplicates } = this.#outbox.append(readings, receivedAt, () => {
+      // Accepted is what has been committed (contract, section 1.1), and no earlier.
+      counts.accepted += accepted;
+      committed();
+    });
+    counts.duplicates += duplicates;
+    counts.lastReadingAt = receivedAt;
+    this.#note(origin, readings, receivedAt);
     return { accepted, duplicates, refused };
   }
 
@@ -169,11 +176,7 @@ export class ReadingsIntake implements Intake {
     return 1;
   }
 
-  #count(origin: Origin, readings: readonly Observation[], at: number, accepted: number, duplicates: number): void {
-    const counts = this.#countsOf(origin);
-    counts.accepted += accepted;
-    counts.duplicates += duplicates;
-    counts.lastReadingAt = at;
+  #note(origin: Origin, readings: readonly Observation[], at: number): void {
     const follow = this.#log.isLevelEnabled("debug");
     for (const reading of readings) {
       this.#hear(reading.source, origin.name, at);

@@ -59,21 +59,35 @@ describe("submit", () => {
   });
 
   it("counts copies apart", async () => {
-    const { intake } = await makeIntake();
+    const { intake, outbox } = await makeIntake();
+    outbox.hold();
     intake.submit({ ts: 1, a: 1 }, origin);
     assert.deepEqual(intake.submit({ a: 1, ts: 1 }, origin), { accepted: 0, duplicates: 1, refused: 0 });
+    outbox.release();
     const [source] = intake.sources();
     assert.equal(source?.accepted, 1);
     assert.equal(source?.duplicates, 1);
+  });
+
+  it("counts a reading as accepted when it is committed, and not before", async () => {
+    const { intake, outbox, telemetry } = await makeIntake();
+    outbox.hold();
+    intake.submit({ a: 1 }, origin);
+    assert.equal(intake.sources()[0]?.accepted, 0);
+    assert.match(await telemetry.metrics.metrics(), /^summit_edge_readings_accepted_total{source="mast"} 0$/m);
+    outbox.release();
+    assert.equal(intake.sources()[0]?.accepted, 1);
   });
 });
 
 describe("what the operator sees", () => {
   it("is each source's counts and last reading, and the same in the metrics", async () => {
-    const { intake, clock, telemetry } = await makeIntake();
+    const { intake, outbox, clock, telemetry } = await makeIntake();
+    outbox.hold();
     intake.submit({ a: 1 }, origin);
     clock.setWall(5000);
     intake.submit([{ a: 1 }, 4], { ...origin, kind: "mqtt", name: "mqtt" });
+    outbox.release();
     intake.refuse("unauthorised", "not allowed", "{}", { ...origin, kind: "mqtt", name: "mqtt" });
     const counts = { accepted: 1, duplicates: 0 };
     assert.deepEqual(intake.sources(), [
