@@ -1,6 +1,6 @@
 /** The real daemon and its counterparts as child processes, for measuring them from outside. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -8,6 +8,8 @@ import { stringify } from "yaml";
 
 const DIST = new URL("../../", import.meta.url).pathname;
 const READY_WITHIN_MS = 60_000;
+/** What only a hang reaches. */
+const DEADLINE_MS = 120_000;
 
 export interface Ports {
   readonly http: number;
@@ -15,9 +17,21 @@ export interface Ports {
   readonly mqtts: number;
 }
 
+/** `GET /api/v1/status`, as far as tests look at it. */
 export interface Status {
   readonly ledger: Record<string, number>;
+  readonly refused: Record<string, number>;
   readonly outbox: Record<string, number>;
+  readonly uplink: { readonly state: string; readonly breaker: string };
+  readonly sources: readonly {
+    readonly name: string;
+    readonly kind: string;
+    readonly state: string;
+    readonly accepted: number;
+    readonly refused: number;
+    readonly lastReadingAt: string | null;
+  }[];
+  readonly conditions: readonly { readonly component: string; readonly code: string; readonly severity: string }[];
 }
 
 /** A port that nobody listens on at the moment. */
@@ -53,7 +67,7 @@ export interface DaemonOptions {
   readonly dist?: string;
   /** What the daemon is started under: `strace …`. */
   readonly under?: readonly string[];
-  /** Where the log goes; the test's own output by default. */
+  /** Where the log goes; nowhere by default. */
   readonly log?: "inherit" | "ignore" | "pipe";
 }
 
@@ -75,10 +89,9 @@ export class Daemon {
 
   /** Starts it and waits until it is ready. */
   static async start(options: DaemonOptions): Promise<Daemon> {
-    const { folder, uplinkUrl, dist = DIST, under = [], log = "inherit" } = options;
+    const { folder, dist = DIST, under = [], log = "ignore" } = options;
     const ports = options.ports ?? (await Daemon.freePorts());
-    const file = join(folder, "gateway.yaml");
-    writeFileSync(file, stringify({ ...usualConfig(folder, ports, uplinkUrl), ...options.changes }));
+    const file = writeConfig({ ...options, ports });
     const command = [...under, process.execPath, join(dist, "main.js"), "run", "--config", file];
     const child = spawn(command[0] ?? "", command.slice(1), { stdio: ["ignore", log, log] });
     const daemon = new Daemon(child, ports, folder);
@@ -90,16 +103,31 @@ export class Daemon {
     return readFileSync(join(this.folder, "data", "certs-development", "ca.pem"), "utf8");
   }
 
+  get(path: string): Promise<Response> {
+    return fetch(`http://127.0.0.1:${this.ports.http}${path}`);
+  }
+
   async status(): Promise<Status> {
-    const answer = await fetch(`http://127.0.0.1:${this.ports.http}/api/v1/status`);
-    return (await answer.json()) as Status;
+    return (await (await this.get("/api/v1/status")).json()) as Status;
   }
 
   /** Polls until the ledger is as wanted; returns the seconds that took. */
   async until(holds: (ledger: Record<string, number>) => boolean, pollMs = 20): Promise<number> {
     const from = performance.now();
-    while (!holds((await this.status()).ledger)) await new Promise((resolve) => setTimeout(resolve, pollMs));
+    await this.untilStatus(({ ledger }) => holds(ledger), pollMs);
     return (performance.now() - from) / 1000;
+  }
+
+  /** Polls until the status is as wanted, and returns it. */
+  async untilStatus(holds: (status: Status) => boolean, pollMs = 20): Promise<Status> {
+    const deadline = performance.now() + DEADLINE_MS;
+    for (;;) {
+      const status = await this.status();
+      if (holds(status)) return status;
+      if (performance.now() > deadline)
+        throw new Error(`still, after ${DEADLINE_MS / 1000} s: ${JSON.stringify(status)}`);
+      await new Promise((resolve) => setTimeout(resolve, pollMs));
+    }
   }
 
   /** Resident memory, MiB. */
@@ -114,10 +142,16 @@ export class Daemon {
 
   /** Sends a signal and waits for the end; returns the exit status, `null` where the signal ended it. */
   stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number | null> {
+    const ended = this.ended();
+    this.child.kill(signal);
+    return ended;
+  }
+
+  /** Resolves with the exit status once it has ended, `null` where a signal ended it. */
+  ended(): Promise<number | null> {
     return new Promise((resolve) => {
       if (this.child.exitCode !== null || this.child.signalCode !== null) resolve(this.child.exitCode);
       this.child.once("exit", (status) => resolve(status));
-      this.child.kill(signal);
     });
   }
 
@@ -130,6 +164,15 @@ export class Daemon {
     }
     throw new Error("the daemon did not become ready");
   }
+}
+
+/** Writes the configuration that `Daemon.start` uses, and returns its file. */
+export function writeConfig(options: DaemonOptions & { readonly ports: Ports }): string {
+  const { folder, ports, uplinkUrl, changes } = options;
+  mkdirSync(folder, { recursive: true });
+  const file = join(folder, "gateway.yaml");
+  writeFileSync(file, stringify({ ...usualConfig(folder, ports, uplinkUrl), ...changes }));
+  return file;
 }
 
 function usualConfig(folder: string, ports: Ports, uplinkUrl: string | undefined): object {

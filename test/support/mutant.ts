@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 
@@ -10,13 +10,17 @@ const DIST = new URL("../../", import.meta.url).pathname;
  * stand in the file exactly once, so that a control whose protection has moved says so.
  */
 export function mutant(t: Pick<TestContext, "after">, file: string, from: string, to: string): string {
-  const folder = mkdtempSync(join(DIST, "..", "dist", "mutant-"));
+  const folder = mkdtempSync(join(DIST, "mutant-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
-  cpSync(DIST, folder, { recursive: true, filter: (path) => !/\/dist\/(test|mutant-)/.test(path) });
+  const dist = join(folder, "dist");
+  for (const entry of readdirSync(DIST)) {
+    if (entry === "test" || entry.startsWith("mutant-")) continue;
+    cpSync(join(DIST, entry), join(dist, entry), { recursive: true });
+  }
   cpSync(join(DIST, "..", "package.json"), join(folder, "package.json"));
-  const path = join(folder, file);
+  const path = join(dist, file);
   const text = readFileSync(path, "utf8");
   assert.equal(text.split(from).length, 2, `the protection to remove stands exactly once in ${file}`);
   writeFileSync(path, text.replace(from, to));
-  return folder;
+  return dist;
 }
