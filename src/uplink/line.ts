@@ -42,6 +42,9 @@ const CONDITIONS: Record<Fault, { readonly code: string; readonly advice: string
   },
 };
 
+/** Fusion, or the way to it, went in the middle of a request; it may be away from then on. */
+const CONNECTION_LOST: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE"]);
+
 export interface LineParts {
   readonly config: Pick<UplinkConfig, "retry" | "breaker" | "reachability" | "timeouts">;
   readonly endpoint: { readonly host: string; readonly port: number };
@@ -151,7 +154,8 @@ export class Line {
     this.#gate.failed(this.#now(), permit, retryAfterMs);
     this.#heldBackThrough = Number.POSITIVE_INFINITY;
     this.#lastFailure = { code, detail, at: this.#parts.clock.now() };
-    if (fault === "unreachable") this.#reachability.start();
+    if (fault === "unreachable") this.#reachability.start(true);
+    else if (CONNECTION_LOST.has(code)) this.#reachability.start(false);
     else this.#reachability.stop();
     this.raise(fault, detail);
     this.#noteBreaker();

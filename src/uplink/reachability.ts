@@ -18,20 +18,27 @@ export interface ReachabilityParts {
   readonly clock: Clock;
   /** [0, 1) */
   readonly random: () => number;
-  /** Called once, when a connect has succeeded. The watch has ended by then. */
+  /** Called once, when a connect has succeeded after one that failed. The watch has ended by then. */
   readonly onReachable: () => void;
 }
 
 export class Reachability {
   readonly #parts: ReachabilityParts;
   #watch: AbortController | undefined;
+  /** Whether a connect has failed since the watch began, or before. */
+  #away = false;
 
   constructor(parts: ReachabilityParts) {
     this.#parts = parts;
   }
 
-  /** Looks at every interval until a connect succeeds. Does nothing while it is looking already. */
-  start(): void {
+  /**
+   * Looks at every interval until a connect succeeds. `away`: whether a connect has failed; where only a connection was
+   * lost, one must fail first, for a fusion that can be connected to all the time has not come back. Goes on where it is
+   * looking already.
+   */
+  start(away: boolean): void {
+    this.#away ||= away;
     if (this.#watch !== undefined) return;
     this.#watch = new AbortController();
     void this.#look(this.#watch.signal);
@@ -40,6 +47,7 @@ export class Reachability {
   stop(): void {
     this.#watch?.abort();
     this.#watch = undefined;
+    this.#away = false;
   }
 
   async #look(signal: AbortSignal): Promise<void> {
@@ -49,8 +57,10 @@ export class Reachability {
       if (signal.aborted) return;
       const reachable = await this.#connects(signal);
       if (signal.aborted) return;
-      if (!reachable) continue;
+      this.#away ||= !reachable;
+      if (!reachable || !this.#away) continue;
       this.#watch = undefined;
+      this.#away = false;
       onReachable();
       return;
     }
