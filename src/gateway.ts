@@ -132,7 +132,7 @@ export class Gateway {
     }
     this.#stops.push(() => outbox.flush());
     await http.open();
-    await this.#startSources(broker, serial);
+    await this.#startSources(outbox, broker, serial);
     await this.#sayReady(view, outbox, forwarder);
   }
 
@@ -181,8 +181,13 @@ export class Gateway {
     });
   }
 
-  async #startSources(broker: MqttBroker, serial: readonly SerialSource[]): Promise<void> {
-    this.#stops.push(() => broker.stop());
+  async #startSources(outbox: Outbox, broker: MqttBroker, serial: readonly SerialSource[]): Promise<void> {
+    // The last commit is made while the broker waits for it, so that what is in it is acknowledged before the clients go.
+    this.#stops.push(async () => {
+      const stopped = broker.stop();
+      await outbox.flush();
+      await stopped;
+    });
     this.#stops.push(async () => void (await Promise.all(serial.map((port) => port.stop()))));
     await broker.start();
     await Promise.all(serial.map((port) => port.start()));
@@ -205,12 +210,18 @@ export class Gateway {
     watchdog.start();
     this.#stops.push(() => watchdog.stop());
     const { pending, accepted } = outbox.ledger();
-    log.info({ version, dataDir: this.#config.gateway.dataDir, accepted, pending }, "ready");
+    log.info({ dataDir: this.#config.gateway.dataDir, accepted, pending }, "ready");
     await this.#notify("READY=1", `STATUS=${statusLine(view)}`);
   }
 
   async #stopAll(): Promise<void> {
-    for (const stop of this.#stops.splice(0).reverse()) await stop();
+    for (const stop of this.#stops.splice(0).reverse()) {
+      try {
+        await stop();
+      } catch (err) {
+        this.#options.log.error({ err }, "a part could not stop cleanly");
+      }
+    }
   }
 
   /** The outbox's state is unknown: nothing is acknowledged any more, and the supervisor starts afresh. */

@@ -2,8 +2,8 @@
  * One program at a time per dataDir. The lock is SQLite's own exclusive lock on an empty file: the kernel lets go of it
  * when the process ends, however it ends, so nothing stale is ever left behind.
  */
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdirSync } from "node:fs";
+import { dirname, join } from "node:path";
 import Database from "better-sqlite3";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 
@@ -21,7 +21,7 @@ export class DataDirLock {
   static acquire(dataDir: string): DataDirLock {
     let db: Database.Database | undefined;
     try {
-      mkdirSync(dataDir, { recursive: true });
+      makeFolder(dataDir);
       db = new Database(join(dataDir, "lock"), { timeout: 0 });
       db.exec("BEGIN EXCLUSIVE");
       return new DataDirLock(db);
@@ -34,6 +34,13 @@ export class DataDirLock {
   release(): void {
     this.#db.close();
   }
+}
+
+/** Level by level: where a file system refuses new folders (as /proc does), `mkdir` with `recursive` never returns. */
+function makeFolder(path: string): void {
+  if (existsSync(path)) return;
+  makeFolder(dirname(path));
+  mkdirSync(path);
 }
 
 function locked(dataDir: string): GatewayError {

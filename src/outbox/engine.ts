@@ -146,6 +146,8 @@ export class Engine {
         this.#split(first, limits);
         continue;
       }
+      const segments = this.#segments(taken.map(({ head }) => head.key));
+      if (segments === undefined) continue;
       const lease: Lease = {
         blocks: taken.map(({ head, lane }) => ({ key: head.key, lane, count: head.count, runs: runsOf(head) })),
         count: taken.reduce((sum, { head }) => sum + head.count, 0),
@@ -153,8 +155,6 @@ export class Engine {
         compression: limits.compression,
         sentAt: new Date(this.#options.now()).toISOString(),
       };
-      const segments = this.#segments(lease);
-      if (segments === undefined) continue;
       return this.#register(lease, segments, limits);
     }
   }
@@ -231,9 +231,10 @@ export class Engine {
 
   #register(lease: Lease, segments: readonly Segment[], limits: BatchLimits): Batch {
     const id = this.#nextLease++;
+    const batch = this.#batch(id, lease, { from: 0, to: lease.count }, segments, limits.compression);
     this.#leases.set(id, lease);
     this.#queue.take(lease.blocks);
-    return this.#batch(id, lease, { from: 0, to: lease.count }, segments, limits.compression);
+    return batch;
   }
 
   #batch(
@@ -268,13 +269,16 @@ export class Engine {
   /** From what the readings are, not from how they lie in blocks: the same set has the same key however it was cut. */
   #keyOf(runs: readonly Run[]): string {
     const named = runs.map(([first, last]) => `${first}-${last}`).join(",");
-    return createHash("sha256").update(`${this.#store.outboxId} ${named}`).digest("hex").slice(0, 32);
+    return createHash("sha256")
+      .update(`${this.#store.outboxId} ${this.#options.gatewayId} ${named}`)
+      .digest("hex")
+      .slice(0, 32);
   }
 
-  /** The bodies of a lease's blocks; `undefined` where one was damaged and has been set aside. */
-  #segments(lease: Lease): Segment[] | undefined {
+  /** Blocks' bodies; `undefined` where one was damaged and has been set aside. Nothing else of a block is believed before. */
+  #segments(keys: readonly number[]): Segment[] | undefined {
     const segments: Segment[] = [];
-    for (const { key } of lease.blocks) {
+    for (const key of keys) {
       const block = this.#store.block(key);
       if (block === undefined) throw new Error(`block ${key} vanished`);
       if (block === "damaged") {
@@ -297,14 +301,16 @@ export class Engine {
   #setAside(key: number): void {
     const band = bandOf(key);
     const lane = band % LANES;
-    const head = this.#store.firstHead(key, key + 1);
-    const readings = head?.count ?? 0;
     const detail = `checksum of the block at sequence number ${seqOf(key)} does not match`;
-    this.#store.transaction(() => {
+    // The row itself is not to be believed, its count included: what is missing in the books was in it.
+    const readings = this.#store.transaction(() => {
       this.#store.setAside(key, this.#options.now(), detail);
-      this.#store.addToLedger(lane, { pending: -readings, damaged: readings });
+      const left = this.#store.countIn(Band.waiting(lane)) + this.#store.countIn(Band.deferred(lane));
+      const missing = Math.max(0, (this.#store.ledgers()[lane]?.pending ?? 0) - left);
+      this.#store.addToLedger(lane, { pending: -missing, damaged: missing });
+      return missing;
     });
-    this.#queue.left(lane, key, readings);
+    this.#queue.recount(lane);
     this.#refresh();
     this.#options.onNotice({ kind: "damaged", readings, detail });
   }
@@ -394,7 +400,7 @@ export class Engine {
     const later = pick("later");
     this.#store.deleteBlock(leased.key);
     const waitingKey = rewrite(pick("waiting"), bandOf(leased.key));
-    rewrite(later, Band.deferred(lane));
+    const laterKey = rewrite(later, Band.deferred(lane));
     for (const index of dead) {
       const reading = texts[index] ?? "";
       const reason = settlement.deadLettered.find((letter) => letter.index === offset + index);
@@ -408,6 +414,7 @@ export class Engine {
     effects.push(() => {
       this.#queue.left(lane, leased.key, delivered + dead.length + later.length);
       this.#queue.defer(lane, later.length, settlement.retryLater?.delayMs ?? 0);
+      if (laterKey !== undefined) this.#queue.passOver(lane, laterKey);
     });
   }
 

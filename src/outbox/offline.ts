@@ -28,7 +28,13 @@ export async function openOffline(config: Pick<Config, "gateway" | "outbox">): P
     });
   }
   const lock = DataDirLock.acquire(dataDir);
-  const store = new Store({ file, maxBytes: config.outbox.maxBytes, bootId: bootId() });
+  let store: Store;
+  try {
+    store = new Store({ file, maxBytes: config.outbox.maxBytes, bootId: bootId() });
+  } catch (fault) {
+    lock.release();
+    throw fault;
+  }
   const engine = new Engine(store, {
     gatewayId: config.gateway.id,
     monotonic: systemClock.monotonic,

@@ -16,11 +16,12 @@ import type { Telemetry } from "../kernel/telemetry.ts";
 import { type ClockQuality, type Observation, PRIORITIES, type Priority } from "../observation/observation.ts";
 import type { Batch, BatchLimits, BatchSource, IndexRange, Settlement } from "./batch.ts";
 import type { DeadLetterChange, DeadLetterSelection } from "./dead-letters.ts";
-import type { Books, Commit, Notice } from "./engine.ts";
+import type { Books, NewBlock, Notice } from "./engine.ts";
 import { type Acceptance, type BlockLimits, Gathering } from "./gathering.ts";
 import type { PeekedReading } from "./inspection.ts";
 import { addLedgers, type Ledger } from "./ledger.ts";
 import { ObservationWriter } from "./observation-text.ts";
+import type { Operation, Operations } from "./protocol.ts";
 import { RecentIds } from "./recent-ids.ts";
 import type { DeadLetter } from "./store.ts";
 import { WorkerFault, WorkerLink } from "./worker-link.ts";
@@ -35,6 +36,8 @@ const SETTLE_DELAY_MS = 500;
 const MANY_SETTLEMENTS = 4;
 /** How often a commit that found the disk full is tried again. */
 const DISK_FULL_RETRY_MS = 1000;
+const DISK_FULL =
+  "the disk is full: acknowledgements are withheld until there is space; free some on the file system of gateway.dataDir";
 const COMMIT_SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 
 export interface OutboxSettings {
@@ -166,18 +169,20 @@ export class Outbox implements BatchSource {
   }
 
   async lease(limits: BatchLimits): Promise<Batch | undefined> {
-    return await this.#worker.call("lease", limits);
+    return await this.#ask("lease", limits);
   }
 
   async part(batch: Batch, range: IndexRange): Promise<Batch> {
-    return await this.#worker.call("part", { lease: batch.lease, range });
+    return await this.#ask("part", { lease: batch.lease, range });
   }
 
   async ids(batch: Batch): Promise<string[]> {
-    return await this.#worker.call("ids", { lease: batch.lease });
+    return await this.#ask("ids", { lease: batch.lease });
   }
 
   settle(batch: Batch, settlement: Settlement): Promise<void> {
+    // After `#giveUp` fates are no longer written: what was sent is sent again.
+    if (this.#dead) return Promise.resolve();
     return new Promise((committed) => {
       this.#settlements.push({ lease: batch.lease, settlement, committed });
       const givesBack = settlement.delivered.length === 0 && settlement.deadLettered.length === 0;
@@ -220,29 +225,29 @@ export class Outbox implements BatchSource {
 
   /** Waiting readings in the order in which they would be sent. */
   async peek(limit: number, priority?: Priority): Promise<PeekedReading[]> {
-    return await this.#worker.call("peek", { limit, priority });
+    return await this.#ask("peek", { limit, priority });
   }
 
   /** Dead letters with sequence numbers after `after`, in order. */
   async deadLetters(after: number, limit: number): Promise<DeadLetter[]> {
-    return await this.#worker.call("deadLetters", { after, limit });
+    return await this.#ask("deadLetters", { after, limit });
   }
 
   async deadLettersOf(id: string): Promise<DeadLetter[]> {
-    return await this.#worker.call("deadLettersOf", { id });
+    return await this.#ask("deadLettersOf", { id });
   }
 
   async requeue(selection: DeadLetterSelection): Promise<DeadLetterChange> {
-    return await this.#worker.call("requeue", selection);
+    return await this.#ask("requeue", selection);
   }
 
   async drop(selection: DeadLetterSelection): Promise<DeadLetterChange> {
-    return await this.#worker.call("drop", selection);
+    return await this.#ask("drop", selection);
   }
 
   /** A round trip to the worker and back: proof that the outbox makes progress. */
   async ping(): Promise<void> {
-    await this.#worker.call("ping", undefined);
+    await this.#ask("ping", undefined);
   }
 
   /** Commits what has gathered without waiting for company; resolves when nothing is uncommitted. */
@@ -250,7 +255,8 @@ export class Outbox implements BatchSource {
     return new Promise((resolve) => {
       this.#idle.push(resolve);
       this.#flushing = true;
-      this.#schedule();
+      if (this.#dead) this.#becomeIdle();
+      else this.#schedule();
     });
   }
 
@@ -260,6 +266,16 @@ export class Outbox implements BatchSource {
     this.#cancelTimer?.();
     this.#cancelDeferred?.();
     await this.#worker.close();
+  }
+
+  /** Everything but a commit. After an I/O error the file's state is unknown, whoever met it. */
+  async #ask<O extends Operation>(op: O, takes: Operations[O]["takes"]): Promise<Operations[O]["gives"]> {
+    try {
+      return await this.#worker.call(op, takes);
+    } catch (thrown) {
+      if (thrown instanceof WorkerFault && thrown.report.fault === "io-error") this.#fatal(thrown, true);
+      throw thrown;
+    }
   }
 
   get #worker(): WorkerLink {
@@ -319,46 +335,73 @@ export class Outbox implements BatchSource {
     this.#committing = group;
     const blocks = group.count === 0 ? [] : group.seal(this.#nextSeq, this.#acceptance());
     this.#nextSeq += group.count;
-    const commit = {
-      blocks,
-      settlements: settlements.map(({ lease, settlement }) => ({ lease, settlement })),
-      duplicates,
-    };
-    if (!(await this.#write(commit))) return;
+    if (!(await this.#write(blocks, settlements, duplicates))) return;
     this.#committing = undefined;
     this.#duplicatesCommitting = 0;
     // What has gathered meanwhile has waited long enough: the card writes it while acknowledgements go out.
     if (this.#gathering.count > 0) void this.#commit();
     else this.#schedule();
     for (const waiter of group.waiters) waiter();
-    for (const { committed } of settlements) committed();
     if (!this.saturated) for (const listener of this.#reliefListeners.splice(0)) listener();
   }
 
-  /** Writes one commit, waiting out a full disk. `false` where the process is about to end. */
-  async #write(commit: Commit): Promise<boolean> {
+  /**
+   * Writes one commit, waiting out a full disk: until there is space, fates are written without the new readings, so that
+   * delivery goes on and its deletions make room. `false` where the process ends before it could be written.
+   */
+  async #write(
+    blocks: readonly NewBlock[],
+    settlements: readonly PendingSettlement[],
+    duplicates: number,
+  ): Promise<boolean> {
     const { clock, conditions } = this.#context;
+    let owed = settlements;
     for (;;) {
-      try {
-        const { seconds } = await this.#worker.call("commit", commit);
-        this.#commitSeconds.observe(seconds);
+      const outcome = await this.#try(blocks, owed, duplicates);
+      if (outcome === "dead") return false;
+      if (outcome === "written") {
         conditions.clear("outbox", "disk-full");
         return true;
-      } catch (thrown) {
-        if (!(thrown instanceof WorkerFault) || thrown.report.fault !== "disk-full") {
-          const ioError = thrown instanceof WorkerFault && thrown.report.fault === "io-error";
-          this.#fatal(thrown instanceof Error ? thrown : new Error(String(thrown)), ioError);
-          return false;
-        }
-        conditions.raise(
-          "outbox",
-          "disk-full",
-          "failing",
-          "the disk is full: acknowledgements are withheld until there is space; free some on the file system of gateway.dataDir",
-        );
-        await clock.sleep(DISK_FULL_RETRY_MS);
       }
+      conditions.raise("outbox", "disk-full", "failing", DISK_FULL);
+      if (this.#flushing) return this.#giveUp(owed);
+      owed = [...owed, ...this.#settlements.splice(0)];
+      if (owed.length > 0 && blocks.length > 0) {
+        const alone = await this.#try([], owed, 0);
+        if (alone === "dead") return false;
+        if (alone === "written") owed = [];
+      }
+      await clock.sleep(DISK_FULL_RETRY_MS);
     }
+  }
+
+  async #try(
+    blocks: readonly NewBlock[],
+    settlements: readonly PendingSettlement[],
+    duplicates: number,
+  ): Promise<"written" | "disk-full" | "dead"> {
+    try {
+      const fates = settlements.map(({ lease, settlement }) => ({ lease, settlement }));
+      const { seconds } = await this.#worker.call("commit", { blocks, settlements: fates, duplicates });
+      this.#commitSeconds.observe(seconds);
+      for (const { committed } of settlements) committed();
+      return "written";
+    } catch (thrown) {
+      const fault = thrown instanceof WorkerFault ? thrown.report.fault : "other";
+      if (fault === "disk-full") return "disk-full";
+      this.#fatal(thrown instanceof Error ? thrown : new Error(String(thrown)), fault === "io-error");
+      return "dead";
+    }
+  }
+
+  /** The daemon stops and the disk is full: what was never acknowledged is left to its senders, what was sent is sent again. */
+  #giveUp(settlements: readonly PendingSettlement[]): false {
+    this.#context.telemetry.log.warn("stops with a full disk: readings that were not acknowledged are not kept");
+    for (const { committed } of settlements) committed();
+    this.#committing = undefined;
+    this.#dead = true;
+    this.#becomeIdle();
+    return false;
   }
 
   #acceptance(): Acceptance {

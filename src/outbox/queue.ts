@@ -21,6 +21,8 @@ interface Deferral {
   count: number;
   /** Monotonic time at which the next pass may begin. */
   dueAt: number;
+  /** Since when readings have been waiting for that pass: those that come later do not put it off for ever. */
+  since: number;
   /** The pass under way ends at this key; what is put off meanwhile lies behind `cursor` or after this, and waits for the next. */
   passThrough: number | undefined;
   cursor: number;
@@ -45,6 +47,7 @@ export class Queue {
     this.#deferrals = Array.from({ length: LANES }, (_, lane) => ({
       count: store.countIn(Band.deferred(lane)),
       dueAt: Number.NEGATIVE_INFINITY,
+      since: Number.NEGATIVE_INFINITY,
       passThrough: undefined,
       cursor: bandStart(Band.deferred(lane)),
     }));
@@ -101,9 +104,25 @@ export class Queue {
   defer(lane: number, count: number, delayMs: number): void {
     if (count === 0) return;
     const deferral = this.#deferral(lane);
-    const dueAt = this.#monotonic() + delayMs;
-    deferral.dueAt = deferral.count === 0 || delayMs === 0 ? dueAt : Math.max(deferral.dueAt, dueAt);
+    const now = this.#monotonic();
+    if (deferral.count === 0 || delayMs === 0) {
+      deferral.dueAt = now + delayMs;
+      deferral.since = now;
+    } else {
+      deferral.dueAt = Math.max(deferral.dueAt, Math.min(now, deferral.since + delayMs) + delayMs);
+    }
     deferral.count += count;
+  }
+
+  /** A block was put off to this key: if the pass under way would still come by, it is left to the next. */
+  passOver(lane: number, key: number): void {
+    const deferral = this.#deferral(lane);
+    if (deferral.passThrough !== undefined && key >= deferral.cursor) deferral.cursor = key + 1;
+  }
+
+  /** Counts what was put off again, after a block went whose count could not be believed. */
+  recount(lane: number): void {
+    this.#deferral(lane).count = this.#store.countIn(Band.deferred(lane));
   }
 
   /** `count` readings have left the band of the block at `key`. */
@@ -162,6 +181,7 @@ export class Queue {
     if (deferral.passThrough === undefined) {
       deferral.passThrough = this.#store.headBefore(bandEnd(band), bandStart(band))?.key ?? bandStart(band);
       deferral.cursor = bandStart(band);
+      deferral.since = this.#monotonic();
     }
     let from = deferral.cursor;
     for (;;) {

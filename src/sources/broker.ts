@@ -254,7 +254,13 @@ export class MqttBroker {
       decision = decide({ action: "will", identity, topic: willTopic }, this.#policy);
     }
     if (decision.allowed) {
-      connection.admitted = { client, identity, session: this.#store.opened(client), parked: [] };
+      connection.admitted = {
+        client,
+        identity,
+        session: this.#store.opened(client),
+        parked: [],
+        gate: connection.gate,
+      };
       return decision;
     }
     this.#counters.refused.inc({ reason: "login" });

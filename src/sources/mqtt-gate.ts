@@ -61,6 +61,8 @@ export class MqttGate extends Duplex {
   #cancelClosing: (() => void) | undefined;
   #drained: (() => void) | undefined;
   #silenced = false;
+  /** Whether nothing passes for the moment, because what has passed waits for the outbox. */
+  #stopped = false;
   /** The client has closed its half; a paused socket says so too, while something is still held. */
   #ended = false;
 
@@ -114,12 +116,25 @@ export class MqttGate extends Duplex {
     this.#socket.pause();
   }
 
+  /** Lets nothing more pass until `goOn`: what has passed is as much as may wait. The client is slowed down, not lost. */
+  hold(): void {
+    this.#stopped = true;
+    this.#socket.pause();
+  }
+
+  goOn(): void {
+    if (!this.#stopped) return;
+    this.#stopped = false;
+    if (this.readableLength > 0) this.emit("readable");
+    this._read();
+  }
+
   override read(size?: number): unknown {
-    return this.#silenced ? null : super.read(size);
+    return this.#silenced || this.#stopped ? null : super.read(size);
   }
 
   override _read(): void {
-    if (this.#held === undefined && !this.#silenced) this.#socket.resume();
+    if (this.#held === undefined && !this.#silenced && !this.#stopped) this.#socket.resume();
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {

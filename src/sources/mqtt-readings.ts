@@ -32,6 +32,8 @@ export interface Publisher {
   readonly session: Session;
   /** What is to be done for it, in order, once the intake is relieved. */
   readonly parked: (() => void)[];
+  /** Its connection, which is not read while anything is parked. */
+  readonly gate: { hold(): void; goOn(): void };
 }
 
 /** QoS 2 packets that one session may have open, between PUBLISH and PUBREL. */
@@ -70,10 +72,10 @@ export class MqttReadings {
     ) {
       done(new Error(`more than ${MAX_UNRELEASED} QoS 2 messages that were not released`));
     } else if (route === undefined) done();
-    else if (packet.qos === 0 || isWill) this.#takeUnacknowledged(publisher, packet, route, done);
+    else if (isWill) this.#takeUnacknowledged(publisher, packet, route, done);
     else if (this.#intake.saturated || publisher.parked.length > 0) {
-      this.#park(publisher, () => this.#takeAcknowledged(publisher, packet, route, done));
-    } else this.#takeAcknowledged(publisher, packet, route, done);
+      this.#park(publisher, () => this.#takeRouted(publisher, packet, route, done));
+    } else this.#takeRouted(publisher, packet, route, done);
   }
 
   /** Lets a PUBLISH that is not allowed be acknowledged, and go no further. */
@@ -104,12 +106,16 @@ export class MqttReadings {
     });
   }
 
+  #takeRouted(publisher: Publisher, packet: PublishPacket, route: RouteMatch, done: Done): void {
+    if (packet.qos === 0) this.#takeUnacknowledged(publisher, packet, route, done);
+    else this.#takeAcknowledged(publisher, packet, route, done);
+  }
+
   #takeUnacknowledged(publisher: Publisher, packet: PublishPacket, route: RouteMatch, done: Done): void {
     const origin = originOf(publisher.client, packet, route);
     const payload = this.#decode(packet, origin);
     if (payload !== UNREADABLE) this.#intake.submit(payload, origin);
-    if (this.#intake.saturated) this.#park(publisher, done);
-    else done();
+    done();
   }
 
   #takeAcknowledged(publisher: Publisher, packet: PublishPacket, route: RouteMatch, done: Done): void {
@@ -175,6 +181,7 @@ export class MqttReadings {
   #park(publisher: Publisher, task: () => void): void {
     if (this.#parked.size === 0) this.#intake.onceRelieved(() => this.#unpark());
     publisher.parked.push(task);
+    publisher.gate.hold();
     this.#parked.add(publisher);
   }
 
@@ -188,6 +195,7 @@ export class MqttReadings {
       }
       if (publisher.parked.length > 0) break;
       this.#parked.delete(publisher);
+      publisher.gate.goOn();
     }
     if (this.#parked.size > 0) this.#intake.onceRelieved(() => this.#unpark());
   }

@@ -270,11 +270,11 @@ function defaultsOf(origin: Origin, receivedAt: number): ReadingDefaults {
   return { class: origin.class, priority: origin.priority, source: origin.source, receivedAt };
 }
 
-/** The beginning of a decoded reading as text; a codec may have made what JSON cannot write. */
+/** The beginning of a decoded reading as text. A codec may have made what JSON cannot write, a device nested too deep for it. */
 function textOf(reading: unknown): string {
   try {
-    return (JSON.stringify(reading) ?? String(reading)).slice(0, HEAD_BYTES);
+    return (JSON.stringify(reading) ?? typeof reading).slice(0, HEAD_BYTES);
   } catch {
-    return String(reading);
+    return "(cannot be shown)";
   }
 }

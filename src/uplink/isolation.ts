@@ -117,8 +117,18 @@ export async function isolate(
       fates.deadLetter([{ ...result.reason, index: range.from }]);
     } else {
       streak.refused();
-      if (streak.exhausted) return { ended: { kind: "refuses-everything" }, largestAccepted, lastTried: size };
       unconfirmed.push({ ...result.reason, index: range.from });
+      if (streak.exhausted) {
+        // Unless one of those not tried yet is accepted, it is not the readings.
+        const probe = takeLast(ahead);
+        const verdict = probe === undefined ? undefined : await send(probe);
+        if (probe === undefined || verdict?.kind !== "accepted") {
+          const failed = verdict?.kind === "failed" || verdict?.kind === "aborted";
+          return { ended: failed ? verdict : { kind: "refuses-everything" }, largestAccepted, lastTried: size };
+        }
+        confirm();
+        fates.accept(probe, verdict.rejected, verdict.retryAfterMs);
+      }
     }
     const next = ahead.pop();
     if (next === undefined) break;
@@ -127,4 +137,12 @@ export async function isolate(
   }
   confirm();
   return { ended: undefined, largestAccepted, lastTried: range.to - range.from };
+}
+
+/** Takes the last reading out of the ranges that are still ahead (the first range of the stack is the last to be tried). */
+function takeLast(ahead: IndexRange[]): IndexRange | undefined {
+  const last = ahead.shift();
+  if (last === undefined) return undefined;
+  if (last.to - last.from > 1) ahead.unshift({ from: last.from, to: last.to - 1 });
+  return { from: last.to - 1, to: last.to };
 }

@@ -385,6 +385,14 @@ describe("when 20 readings in a row were refused and none accepted", () => {
     assert.deepEqual([source.delivered.length, source.deadLettered.length, wrong()], [1, 38, []]);
   });
 
+  it("one acceptance among those not tried yet shows that it is the readings, however many they are", async (t) => {
+    const poison = Array.from({ length: 45 }, (_, n) => n);
+    const { source, wrong } = await rig(t, { reply: refusing(poison) });
+    source.add(75);
+    await until(() => source.pending === 0, "all settled");
+    assert.deepEqual([source.delivered.length, source.deadLettered.length, wrong()], [30, 45, []]);
+  });
+
   it("tries another single reading each time, so that readings really at fault cannot keep the state", async (t) => {
     let everything = true;
     const poison = Array.from({ length: 19 }, (_, n) => n);
