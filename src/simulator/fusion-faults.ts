@@ -15,6 +15,8 @@ export const FAULT_MODES = [
   "reset",
   /** Stores the readings and then drops the connection instead of answering. */
   "apply-then-drop-reply",
+  /** Says that it has stored the readings, and has not: the loss that no gateway can see. */
+  "forget",
   /**
    * Refuses the readings in `rejectIds` or of class `rejectClass` (all where neither is set) by name; with a `status`
    * of 4xx it refuses each batch that holds one of them as a whole instead.

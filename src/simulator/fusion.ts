@@ -116,6 +116,11 @@ export class FusionService {
     return this.#opened().has(id);
   }
 
+  /** The readings asked for as they arrived, the newest first. */
+  find(query: Query): unknown[] {
+    return this.#opened().find(query);
+  }
+
   #opened(): FusionStore {
     if (this.#store === undefined) throw new Error("fusion has no store: it was never started, or is disposed of");
     return this.#store;
@@ -142,7 +147,7 @@ export class FusionService {
       case `POST ${BATCH_PATH}`:
         return this.#receive(request, response);
       case "GET /observations": {
-        const observations = this.#opened().find(queryOf(url.searchParams));
+        const observations = this.find(queryOf(url.searchParams));
         return sendJson(response, 200, { observations });
       }
       case "GET /stats":
@@ -222,6 +227,7 @@ export class FusionService {
     rejected.push(...batch.rejected);
     const store = this.#opened();
     if (typeof key === "string") store.count("keyConflicts", this.#keys.conflicts(key, batch) ? 1 : 0);
+    if (fault.mode === "forget") return { accepted: batch.valid.length, duplicates: 0, rejected };
     const stored = store.receive(
       batch.valid.filter((reading) => !refused.has(reading)),
       {

@@ -1,0 +1,1 @@
+export async function stay(_options: object): Promise<void> {}
