@@ -17,6 +17,8 @@ export interface BatchLimits {
    * (`replayed: true`) or only later ones. `Number.POSITIVE_INFINITY` while the outage lasts.
    */
   readonly heldBackThrough: number;
+  /** Where readings that were held back wait, these are wanted, though newer ones of a higher priority wait as well. */
+  readonly heldBackTurn?: boolean;
 }
 
 /** One request's worth of readings, on lease: nobody else sends them until the lease is settled. A crash ends the lease. */

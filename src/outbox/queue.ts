@@ -16,6 +16,12 @@ export interface QueuedBlock {
   readonly count: number;
 }
 
+/** A block that may go into a lease. */
+interface Candidate {
+  readonly head: BlockHead;
+  readonly lane: number;
+}
+
 /** The readings of one lane that fusion asked to be sent again later, and the pass that sends them. */
 interface Deferral {
   count: number;
@@ -53,27 +59,41 @@ export class Queue {
     }));
   }
 
-  /** Blocks for one lease: highest lane first, of one kind (held back or not), within the limits; at least one if any waits. */
-  next(limits: BatchLimits): { head: BlockHead; lane: number }[] {
-    const taken: { head: BlockHead; lane: number }[] = [];
+  /**
+   * Blocks for one lease: highest lane first, of one kind (held back or not), within the limits; at least one if any waits.
+   * The kind is that of the first one, or held back where it is their turn and any such wait.
+   */
+  next(limits: BatchLimits): Candidate[] {
+    const heldBack = limits.heldBackTurn === true ? this.#gather(limits, true) : [];
+    const taken = heldBack.length > 0 ? heldBack : this.#gather(limits, undefined);
+    if (taken.length === 0) this.endFinishedPasses();
+    return taken;
+  }
+
+  /** With `wanted`, passes over lanes, or the rest of a lane, where the other kind is next; a lane keeps its order. */
+  #gather(limits: BatchLimits, wanted: boolean | undefined): Candidate[] {
+    const taken: Candidate[] = [];
     let readings = 0;
     let bytes = -SEPARATOR.length;
-    let heldBack: boolean | undefined;
+    let heldBack = wanted;
     for (let lane = 0; lane < LANES; lane++) {
       for (const candidates of [this.#dueDeferred(lane), this.#waiting(lane)]) {
         for (const head of candidates) {
           const kind = isHeldBack(head, limits);
           heldBack ??= kind;
+          if (kind !== heldBack) {
+            if (wanted === undefined) return taken;
+            break;
+          }
           readings += head.count;
           bytes += head.rawBytes + SEPARATOR.length;
           const fits = readings <= limits.maxReadings && bytes <= roomFor(limits);
-          if (taken.length > 0 && (kind !== heldBack || !fits)) return taken;
+          if (taken.length > 0 && !fits) return taken;
           taken.push({ head, lane });
           if (!fits || taken.length === MAX_BLOCKS_PER_LEASE) return taken;
         }
       }
     }
-    if (taken.length === 0) this.endFinishedPasses();
     return taken;
   }
 

@@ -30,6 +30,11 @@ import { UplinkMetrics } from "./uplink-metrics.ts";
 const LONGEST_PAUSE_MS = 5000;
 /** Settlements handed to the outbox and not yet committed; beyond it nothing more is sent. */
 export const MAX_SETTLING = 8;
+/**
+ * While held-back readings wait, newer ones of a higher priority go first, but no more than so many batches in a row: a
+ * batch holds one kind only, and a trickle of newer ones would otherwise keep a whole backlog waiting for ever.
+ */
+export const MAX_NEWER_IN_A_ROW = 4;
 /** After the outbox failed to give or take a batch. */
 const OUTBOX_RETRY_MS = 1000;
 /** What one step of a delivery or a settlement may take beyond the transport's own limits before it counts as stuck. */
@@ -80,6 +85,8 @@ export class Forwarder {
   #lingerSince: number | undefined;
   /** Held-back readings may still be waiting. */
   #backlog = true;
+  /** Batches of newer readings sent since the last one of held-back readings. */
+  #newerInARow = 0;
   #woken = false;
   #wakePause: () => void = () => {};
   #unsubscribe: () => void = () => {};
@@ -220,7 +227,7 @@ export class Forwarder {
     return (
       heldBackThrough === this.#line.heldBackThrough &&
       batch.count <= this.#size.maxReadings &&
-      (highest === undefined || rank(highest) >= rank(batch.priority))
+      ((batch.replayed && this.#heldBackTurn) || highest === undefined || rank(highest) >= rank(batch.priority))
     );
   }
 
@@ -237,6 +244,11 @@ export class Forwarder {
     return Math.max(0, this.#lingerSince + this.#parts.config.batch.linger - now);
   }
 
+  /** Whether the next batch is to be of held-back readings, where any wait. */
+  get #heldBackTurn(): boolean {
+    return this.#newerInARow >= MAX_NEWER_IN_A_ROW;
+  }
+
   /** Leases the next batch into `#ahead`, where readings wait. */
   async #lease(): Promise<void> {
     const { heldBackThrough } = this.#line;
@@ -245,6 +257,7 @@ export class Forwarder {
       maxBytes: this.#size.maxBytes,
       compression: this.#parts.config.batch.compression,
       heldBackThrough,
+      heldBackTurn: this.#heldBackTurn,
     };
     try {
       const batch = await this.#progress.watch(() => this.#parts.source.lease(limits));
@@ -263,6 +276,7 @@ export class Forwarder {
   }
 
   #dispatch(batch: Batch, permit: Permit): void {
+    this.#newerInARow = batch.replayed ? 0 : this.#newerInARow + 1;
     const delivery = this.#deliver(batch, permit).finally(() => {
       this.#inFlight.delete(delivery);
       this.#wake();

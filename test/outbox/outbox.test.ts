@@ -222,6 +222,20 @@ test("a batch holds readings that were held back or later ones, never both", asy
   await outbox.close();
 });
 
+test("when it is their turn, readings that were held back go out past newer ones, in order, and newer ones where none are left", async (t) => {
+  const outbox = await openOutbox(temporaryFolder(t));
+  const old = [observation({ priority: "high" }), observation(), observation({ priority: "low" })];
+  await committed(outbox, old);
+  const limits = { heldBackThrough: outbox.lastSeq(), heldBackTurn: true };
+  const newer = [observation({ priority: "critical" }), observation({ priority: "high" }), observation()];
+  await committed(outbox, newer);
+  const ids = (batch: Batch): string[] => sent(batch).observations.map(({ id }) => id);
+  const idsOf = (observations: readonly Observation[]): string[] => observations.map(({ id }) => id);
+  assert.deepEqual(ids(await leased(outbox, limits)), idsOf(old));
+  assert.deepEqual(ids(await leased(outbox, limits)), idsOf(newer));
+  await outbox.close();
+});
+
 test("a refused reading is kept with its reason, comes back when requeued, and stays counted when dropped", async (t) => {
   const outbox = await openOutbox(temporaryFolder(t));
   const readings = [observation(), observation(), observation()];

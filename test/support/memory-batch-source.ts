@@ -71,18 +71,21 @@ export class MemoryBatchSource implements BatchSource {
   }
 
   async lease(limits: BatchLimits): Promise<Batch | undefined> {
-    const [first] = this.#waiting.sort(inOrder);
+    this.#waiting.sort(inOrder);
+    const heldBack = this.#waiting.filter(({ seq }) => seq <= limits.heldBackThrough);
+    const candidates = limits.heldBackTurn && heldBack.length > 0 ? heldBack : this.#waiting;
+    const [first] = candidates;
     if (first === undefined) return undefined;
     const replayed = first.seq <= limits.heldBackThrough;
     const readings: Waiting[] = [];
     let bytes = 0;
-    for (const reading of this.#waiting) {
+    for (const reading of candidates) {
       bytes += reading.json.length;
       const full = readings.length >= limits.maxReadings || (readings.length > 0 && bytes > limits.maxBytes);
       if (full || reading.seq <= limits.heldBackThrough !== replayed) break;
       readings.push(reading);
     }
-    this.#waiting.splice(0, readings.length);
+    this.#waiting = this.#waiting.filter((reading) => !readings.includes(reading));
     const lease = ++this.#lease;
     this.#leases.set(lease, { readings, replayed, limits });
     const batch = this.#batch(lease, { from: 0, to: readings.length });

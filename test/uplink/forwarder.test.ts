@@ -1,7 +1,7 @@
 /** When the forwarder sends what, when it waits, and how it stops. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { MAX_SETTLING } from "#src/uplink/forwarder.js";
+import { MAX_NEWER_IN_A_ROW, MAX_SETTLING } from "#src/uplink/forwarder.js";
 import type { MemoryBatchSource } from "../support/memory-batch-source.ts";
 import { TestClock } from "../support/test-clock.ts";
 import { rig } from "./forwarder-rig.ts";
@@ -163,6 +163,30 @@ describe("after an outage", () => {
       [true, 1],
       [false, 1],
     ]);
+  });
+
+  it("drains the backlog though newer readings of a higher priority come with every request, and these still go first", async (t) => {
+    let newer = 0;
+    const { source, fusion } = await rig(t, {
+      config: { batch: { ...NO_LINGER, maxReadings: 5 } },
+      prepare: (source) => void source.add(15, "normal"),
+      reply: () => {
+        if (newer++ < 100) source.add(1, "high");
+        return ACCEPTED;
+      },
+    });
+    await until(() => source.pending === 0, "all delivered");
+    const kinds = fusion.received.map(({ replayed }) => replayed);
+    const drained = kinds.lastIndexOf(true);
+    assert.ok(drained <= 3 * (MAX_NEWER_IN_A_ROW + 1), `the last of the backlog was request ${drained + 1}`);
+    const longest = Math.max(
+      ...kinds
+        .slice(0, drained)
+        .join()
+        .split("true")
+        .map((run) => run.split("false").length - 1),
+    );
+    assert.equal(longest, MAX_NEWER_IN_A_ROW);
   });
 
   it("does not care about the wall clock, were it set back by thirty days", async (t) => {
