@@ -120,7 +120,7 @@ async function showLog(folder: string, screen: Screen): Promise<void> {
   const log = await readFile(join(folder, "gateway.log"), "utf8").catch(() => "");
   const lines = log.trimEnd().split("\n").slice(-LOG_LINES_SHOWN);
   if (log === "") return;
-  screen.heading("The gateway's log ends with", "");
+  screen.heading("The gateway's log ends with");
   for (const line of lines) process.stderr.write(`${line}\n`);
 }
 

@@ -1,4 +1,7 @@
 /** The simulated devices of the demo: sensors over MQTT, and a weather mast on two serial lines. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Config } from "../../config/schema.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import type { Logger } from "../../kernel/telemetry.ts";
 import { type BrokerAddress, type FleetCounts, SensorFleet } from "../../simulator/devices.ts";
@@ -8,8 +11,6 @@ import { openVirtualPort, type VirtualPort } from "../../simulator/virtual-port.
 
 /** Where the simulated site is: a ridge in the Sierra Nevada. */
 export const SITE = { lat: 38.94, lon: -120.05 } as const;
-/** How long the end waits for acknowledgements that are still on their way. */
-export const DRAIN_MS = 10_000;
 
 /** The far ends of the gateway's two serial ports. They outlive a gateway that is killed, as cables do. */
 export interface SerialLines {
@@ -25,6 +26,25 @@ export async function openSerialLines(clock: Clock, log: Pick<Logger, "warn">): 
 
 export async function closeSerialLines({ nmea, csv }: SerialLines): Promise<void> {
   await Promise.all([nmea.close(), csv.close()]);
+}
+
+/** The authority of the development certificates, which the gateway makes when it first starts. */
+export function developmentCa(dataDir: string): string {
+  return join(dataDir, "certs-development", "ca.pem");
+}
+
+/** How the sensors reach a gateway that runs: by TLS where it has development certificates, else plain; `undefined`: not at all. */
+export async function brokerOf({
+  gateway,
+  mqtt,
+}: Pick<Config, "gateway" | "mqtt">): Promise<BrokerAddress | undefined> {
+  const secure = mqtt.listeners.find(({ tls }) => tls?.development === true && tls.clientCertificate !== "required");
+  if (secure !== undefined) {
+    const ca = await readFile(developmentCa(gateway.dataDir), "utf8");
+    return { url: `mqtts://127.0.0.1:${secure.port}`, ca };
+  }
+  const plain = mqtt.listeners.find(({ tls }) => tls === undefined);
+  return plain && { url: `mqtt://127.0.0.1:${plain.port}` };
 }
 
 export interface DevicesOptions {

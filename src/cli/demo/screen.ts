@@ -34,13 +34,18 @@ export class Screen {
   }
 
   /** A heading, and below it what happens and why. */
-  heading(title: string, text: string): void {
-    this.#write(`\n${this.paint("bold", title)}\n${this.#filled(text)}`);
+  heading(title: string, text = ""): void {
+    this.#write(`\n${this.paint("bold", title)}\n${text === "" ? "" : this.#filled(text)}`);
     this.#plainAt = this.#options.clock.monotonic();
   }
 
   say(text: string): void {
     this.#write(this.#filled(text));
+  }
+
+  /** A line that is not to be broken, such as a command to copy. */
+  verbatim(line: string): void {
+    this.#write(line === "" ? "\n" : `${INDENT}${line}\n`);
   }
 
   /** Something that was shown to be so. */

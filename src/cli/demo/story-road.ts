@@ -16,7 +16,7 @@ import { openOffline } from "../../outbox/offline.ts";
 import { BATCH_PATH, FusionService } from "../../simulator/fusion.ts";
 import { MAST_BAUD_RATE, MAST_COLUMNS } from "../../simulator/mast.ts";
 import { Daemon } from "../daemon.ts";
-import { closeSerialLines, Devices, openSerialLines, type SerialLines, SITE } from "./devices.ts";
+import { closeSerialLines, Devices, developmentCa, openSerialLines, type SerialLines, SITE } from "./devices.ts";
 import { freePorts } from "./free-ports.ts";
 import { GatewayChild, type GatewayChildOptions } from "./gateway-child.ts";
 import type { Undo } from "./undo.ts";
@@ -148,9 +148,9 @@ export class StoryRoad {
   }
 
   async #createDevices(lines: SerialLines, log: Logger): Promise<Devices> {
-    const ca = await readFile(join(this.#dataDir, "certs-development", "ca.pem"), "utf8");
+    const ca = await readFile(developmentCa(this.#dataDir), "utf8");
     const { speed, clock } = this.#options;
-    const broker = { url: `mqtts://localhost:${this.#ports.mqtt}`, ca };
+    const broker = { url: `mqtts://127.0.0.1:${this.#ports.mqtt}`, ca };
     const load = { sensors: SENSORS, rate: RATE, seed: 1 };
     return new Devices({ broker, lines, scenario: "ignition", speed, ...load, clock, log });
   }

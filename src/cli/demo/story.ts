@@ -10,7 +10,6 @@ import type { Fault } from "../../simulator/fusion-faults.ts";
 import { PHASES, type Phase } from "../../simulator/scenario.ts";
 import { count } from "../format.ts";
 import type { Books } from "./books.ts";
-import { DRAIN_MS } from "./devices.ts";
 import { endingText } from "./gateway-child.ts";
 import { Interrupted } from "./interrupted.ts";
 import type { Screen } from "./screen.ts";
@@ -36,6 +35,8 @@ const QUIET_MS = 1_500;
 /** The link after the outage, at pace 1: what each request takes, so that the order of the backlog can be seen. */
 const SLOW_LINK_MS = 250;
 const MAX_ALERTS = 1_000;
+/** How long the devices wait at the end for acknowledgements that are still on their way. */
+const DRAIN_MS = 10_000;
 /** What the devices speak of before the fire. */
 const CLASSES = ["smoke", "telemetry", "heartbeat", "position", "weather"];
 
