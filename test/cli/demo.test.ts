@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { type TestContext, test } from "node:test";
+import { describe, type TestContext, test } from "node:test";
 import { loadConfig } from "#src/config/load.js";
 import { MAST_BAUD_RATE, MAST_COLUMNS } from "#src/simulator/mast.js";
 import { projectRoot } from "../support/command.ts";
@@ -104,136 +104,139 @@ async function otherPorts(t: TestContext) {
   return { env, http, mqtt, mqtts, fusion };
 }
 
-test("the story ends with both sides in agreement, says so in its last two lines, and leaves nothing behind", async (t) => {
-  const demo = new Demo(t, ["--pace", "0.1"], { SUMMIT_EDGE__HTTP__PORT: "1" });
-  assert.equal(await demo.status(), 0, `${demo.stdout}${demo.stderr}`);
-  const lines = demo.stdout.trimEnd().split("\n");
-  const [accepted = 0, pending, delivered, ...others] = numbers(lines.at(-2), GATEWAY_LINE);
-  const [unique] = numbers(lines.at(-1), FUSION_LINE);
-  assert.ok(accepted > 100, `${accepted} readings are no load`);
-  assert.deepEqual([pending, delivered, unique, others], [0, accepted, accepted, [0, 0, 0, 0, 0]]);
-  assert.ok(!demo.stdout.includes("\u001b"), "no colours and no cursor movements where nobody looks on");
-  assert.deepEqual([demo.left, demo.stderr], [[], ""]);
-});
+// Mostly waiting, so several at a time.
+describe("demo", { concurrency: 3 }, () => {
+  test("the story ends with both sides in agreement, says so in its last two lines, and leaves nothing behind", async (t) => {
+    const demo = new Demo(t, ["--pace", "0.1"], { SUMMIT_EDGE__HTTP__PORT: "1" });
+    assert.equal(await demo.status(), 0, `${demo.stdout}${demo.stderr}`);
+    const lines = demo.stdout.trimEnd().split("\n");
+    const [accepted = 0, pending, delivered, ...others] = numbers(lines.at(-2), GATEWAY_LINE);
+    const [unique] = numbers(lines.at(-1), FUSION_LINE);
+    assert.ok(accepted > 100, `${accepted} readings are no load`);
+    assert.deepEqual([pending, delivered, unique, others], [0, accepted, accepted, [0, 0, 0, 0, 0]]);
+    assert.ok(!demo.stdout.includes("\u001b"), "no colours and no cursor movements where nobody looks on");
+    assert.deepEqual([demo.left, demo.stderr], [[], ""]);
+  });
 
-test("--json gives one object with the same names, and the story on standard error", async (t) => {
-  const demo = new Demo(t, ["--pace", "0.1", "--json"]);
-  assert.equal(await demo.status(), 0, demo.stderr);
-  const { gateway, fusion, agrees, disagreements } = JSON.parse(demo.stdout);
-  const names = ["accepted", "pending", "delivered", "expired", "evicted", "thinned", "deadLettered", "damaged"];
-  assert.deepEqual([Object.keys(gateway), Object.keys(fusion)], [names, ["unique", "duplicates"]]);
-  assert.deepEqual([gateway.delivered, agrees, disagreements], [fusion.unique, true, []]);
-  assert.match(demo.stderr, /The gateway is killed/);
-});
+  test("--json gives one object with the same names, and the story on standard error", async (t) => {
+    const demo = new Demo(t, ["--pace", "0.1", "--json"]);
+    assert.equal(await demo.status(), 0, demo.stderr);
+    const { gateway, fusion, agrees, disagreements } = JSON.parse(demo.stdout);
+    const names = ["accepted", "pending", "delivered", "expired", "evicted", "thinned", "deadLettered", "damaged"];
+    assert.deepEqual([Object.keys(gateway), Object.keys(fusion)], [names, ["unique", "duplicates"]]);
+    assert.deepEqual([gateway.delivered, agrees, disagreements], [fusion.unique, true, []]);
+    assert.match(demo.stderr, /The gateway is killed/);
+  });
 
-test("control: readings that fusion has lost are found, by number and by id, and end it with status 1 and the logs kept", async (t) => {
-  const demo = new Demo(t, ["--pace", "0.1", "--fault", '{"mode":"forget","count":2}']);
-  assert.equal(await demo.status(), 1, demo.stdout);
-  assert.match(demo.stdout, /✗ The gateway says that it delivered \d+ readings; fusion has \d+\./);
-  assert.match(demo.stdout, /✗ \d+ readings were acknowledged to their device and are not at fusion/);
-  const [gateway, fusion] = demo.stdout.trimEnd().split("\n").slice(-2);
-  assert.notEqual(numbers(gateway, GATEWAY_LINE)[2], numbers(fusion, FUSION_LINE)[0]);
-  const [folder = ""] = demo.left;
-  assert.ok(existsSync(join(demo.temporary, folder, "gateway.log")));
-  assert.match(demo.stderr, new RegExp(`kept: .*${folder}`));
-});
-
-test("an interrupted story leaves neither a process nor a folder", async (t) => {
-  const demo = new Demo(t, ["--pace", "10"]);
-  await demo.saying("1  Normal traffic");
-  const children = demo.descendants();
-  assert.ok(children.length >= 3, "the gateway, and two serial lines");
-  demo.child.kill("SIGINT");
-  assert.equal(await demo.status(), 1);
-  assert.match(demo.stdout, /Stopped before the end/);
-  await until("all of them ended", () => !children.some(isAlive));
-  assert.deepEqual(demo.left, []);
-});
-
-test("--stay brings the whole road up on other ports, and a Ctrl-C that comes twice ends it cleanly", async (t) => {
-  const { env, http, fusion } = await otherPorts(t);
-  const demo = new Demo(t, ["--stay", "--config", "config/demo.yaml", "--fusion-port", String(fusion)], env);
-  await demo.saying("Ctrl-C stops it");
-  const base = `http://127.0.0.1:${http}`;
-  assert.match(await (await fetch(base)).text(), /<!doctype html>/i);
-  const get = async (url: string) => (await fetch(url)).json();
-  let classes: Record<string, number> = {};
-  const ofAllDevices = ["smoke", "telemetry", "position", "weather"];
-  const deadline = performance.now() + 30_000;
-  while (!ofAllDevices.every((name) => (classes[name] ?? 0) > 0)) {
-    assert.ok(performance.now() < deadline, `at fusion after 30 s: ${JSON.stringify(classes)}`);
-    classes = ((await get(`http://127.0.0.1:${fusion}/stats`)) as { byClass: Record<string, number> }).byClass;
-  }
-  const { sources, refused } = (await get(`${base}/api/v1/status`)) as {
-    sources: { name: string; state: string }[];
-    refused: Record<string, number>;
-  };
-  assert.deepEqual(
-    sources.map(({ name, state }) => [name, state]),
-    [
-      ["mqtt", "listening"],
-      ["mast", "open"],
-      ["weather", "open"],
-    ],
-  );
-  assert.equal(refused.invalid, 0);
-  const children = demo.descendants();
-  demo.child.kill("SIGINT");
-  demo.child.kill("SIGINT");
-  assert.equal(await demo.status(), 0, demo.stderr);
-  await until("all of them ended", () => !children.some(isAlive));
-});
-
-test("--stay starts a gateway again that was killed, and all of it ends when the demo itself is killed", async (t) => {
-  const { env, fusion } = await otherPorts(t);
-  const demo = new Demo(t, ["--stay", "--fusion-port", String(fusion)], env);
-  await demo.saying("Ctrl-C stops it");
-  const [, pid] = /kill -9 (\d+)/.exec(demo.stdout) ?? [];
-  process.kill(Number(pid), "SIGKILL");
-  await demo.saying("The gateway is back");
-  const children = demo.descendants();
-  assert.ok(children.length >= 3);
-  demo.child.kill("SIGKILL");
-  await until("nothing is left", () => !children.some(isAlive));
-});
-
-test("a port that is taken is named with what changes it, and nothing stays up", async (t) => {
-  const ports = await otherPorts(t);
-  const args = ["--stay", "--fusion-port", String(ports.fusion)];
-  const changedBy = [
-    [ports.http, /http\.port/],
-    [ports.mqtt, /mqtt\.listeners\[0\]\.port/],
-    [ports.mqtts, /mqtt\.listeners\[1\]\.port/],
-    [ports.fusion, /--fusion-port/],
-  ] as const;
-  for (const [port, key] of changedBy) {
-    const other = createServer((socket) => socket.destroy()).listen(port, "127.0.0.1");
-    await once(other, "listening");
-    const demo = new Demo(t, args, ports.env);
+  test("control: readings that fusion has lost are found, by number and by id, and end it with status 1 and the logs kept", async (t) => {
+    const demo = new Demo(t, ["--pace", "0.1", "--fault", '{"mode":"forget","count":2}']);
     assert.equal(await demo.status(), 1, demo.stdout);
-    assert.match(demo.stderr, new RegExp(`error: .*${port}.*taken`));
-    assert.match(demo.stderr, key);
-    assert.ok(!demo.stdout.includes("Ctrl-C stops it"));
-    other.close();
-    await once(other, "close");
-  }
-});
+    assert.match(demo.stdout, /✗ The gateway says that it delivered \d+ readings; fusion has \d+\./);
+    assert.match(demo.stdout, /✗ \d+ readings were acknowledged to their device and are not at fusion/);
+    const [gateway, fusion] = demo.stdout.trimEnd().split("\n").slice(-2);
+    assert.notEqual(numbers(gateway, GATEWAY_LINE)[2], numbers(fusion, FUSION_LINE)[0]);
+    const [folder = ""] = demo.left;
+    assert.ok(existsSync(join(demo.temporary, folder, "gateway.log")));
+    assert.match(demo.stderr, new RegExp(`kept: .*${folder}`));
+  });
 
-test("an option that is none of the story's is a wrong call", async (t) => {
-  for (const args of [
-    ["--fusion-port", "1"],
-    ["--config", "config/demo.yaml"],
-    ["--stay", "--json"],
-    ["--pace", "0"],
-  ]) {
-    const demo = new Demo(t, args);
-    assert.equal(await demo.status(), 2, args.join(" "));
-  }
-});
+  test("an interrupted story leaves neither a process nor a folder", async (t) => {
+    const demo = new Demo(t, ["--pace", "10"]);
+    await demo.saying("1  Normal traffic");
+    const children = demo.descendants();
+    assert.ok(children.length >= 3, "the gateway, and two serial lines");
+    demo.child.kill("SIGINT");
+    assert.equal(await demo.status(), 1);
+    assert.match(demo.stdout, /Stopped before the end/);
+    await until("all of them ended", () => !children.some(isAlive));
+    assert.deepEqual(demo.left, []);
+  });
 
-test("config/demo.yaml reads the lines that the simulated mast writes", async () => {
-  const { serial } = await loadConfig(join(projectRoot, "config/demo.yaml"), {});
-  const [mast, weather] = serial;
-  assert.deepEqual([mast?.codec, mast?.baudRate], ["nmea0183", MAST_BAUD_RATE]);
-  assert.deepEqual([weather?.codec, weather?.baudRate, weather?.columns], ["csv", MAST_BAUD_RATE, MAST_COLUMNS]);
+  test("--stay brings the whole road up on other ports, and a Ctrl-C that comes twice ends it cleanly", async (t) => {
+    const { env, http, fusion } = await otherPorts(t);
+    const demo = new Demo(t, ["--stay", "--config", "config/demo.yaml", "--fusion-port", String(fusion)], env);
+    await demo.saying("Ctrl-C stops it");
+    const base = `http://127.0.0.1:${http}`;
+    assert.match(await (await fetch(base)).text(), /<!doctype html>/i);
+    const get = async (url: string) => (await fetch(url)).json();
+    let classes: Record<string, number> = {};
+    const ofAllDevices = ["smoke", "telemetry", "position", "weather"];
+    const deadline = performance.now() + 30_000;
+    while (!ofAllDevices.every((name) => (classes[name] ?? 0) > 0)) {
+      assert.ok(performance.now() < deadline, `at fusion after 30 s: ${JSON.stringify(classes)}`);
+      classes = ((await get(`http://127.0.0.1:${fusion}/stats`)) as { byClass: Record<string, number> }).byClass;
+    }
+    const { sources, refused } = (await get(`${base}/api/v1/status`)) as {
+      sources: { name: string; state: string }[];
+      refused: Record<string, number>;
+    };
+    assert.deepEqual(
+      sources.map(({ name, state }) => [name, state]),
+      [
+        ["mqtt", "listening"],
+        ["mast", "open"],
+        ["weather", "open"],
+      ],
+    );
+    assert.equal(refused.invalid, 0);
+    const children = demo.descendants();
+    demo.child.kill("SIGINT");
+    demo.child.kill("SIGINT");
+    assert.equal(await demo.status(), 0, demo.stderr);
+    await until("all of them ended", () => !children.some(isAlive));
+  });
+
+  test("--stay starts a gateway again that was killed, and all of it ends when the demo itself is killed", async (t) => {
+    const { env, fusion } = await otherPorts(t);
+    const demo = new Demo(t, ["--stay", "--fusion-port", String(fusion)], env);
+    await demo.saying("Ctrl-C stops it");
+    const [, pid] = /kill -9 (\d+)/.exec(demo.stdout) ?? [];
+    process.kill(Number(pid), "SIGKILL");
+    await demo.saying("The gateway is back");
+    const children = demo.descendants();
+    assert.ok(children.length >= 3);
+    demo.child.kill("SIGKILL");
+    await until("nothing is left", () => !children.some(isAlive));
+  });
+
+  test("a port that is taken is named with what changes it, and nothing stays up", async (t) => {
+    const ports = await otherPorts(t);
+    const args = ["--stay", "--fusion-port", String(ports.fusion)];
+    const changedBy = [
+      [ports.http, /http\.port/],
+      [ports.mqtt, /mqtt\.listeners\[0\]\.port/],
+      [ports.mqtts, /mqtt\.listeners\[1\]\.port/],
+      [ports.fusion, /--fusion-port/],
+    ] as const;
+    for (const [port, key] of changedBy) {
+      const other = createServer((socket) => socket.destroy()).listen(port, "127.0.0.1");
+      await once(other, "listening");
+      const demo = new Demo(t, args, ports.env);
+      assert.equal(await demo.status(), 1, demo.stdout);
+      assert.match(demo.stderr, new RegExp(`error: .*${port}.*taken`));
+      assert.match(demo.stderr, key);
+      assert.ok(!demo.stdout.includes("Ctrl-C stops it"));
+      other.close();
+      await once(other, "close");
+    }
+  });
+
+  test("an option that is none of the story's is a wrong call", async (t) => {
+    for (const args of [
+      ["--fusion-port", "1"],
+      ["--config", "config/demo.yaml"],
+      ["--stay", "--json"],
+      ["--pace", "0"],
+    ]) {
+      const demo = new Demo(t, args);
+      assert.equal(await demo.status(), 2, args.join(" "));
+    }
+  });
+
+  test("config/demo.yaml reads the lines that the simulated mast writes", async () => {
+    const { serial } = await loadConfig(join(projectRoot, "config/demo.yaml"), {});
+    const [mast, weather] = serial;
+    assert.deepEqual([mast?.codec, mast?.baudRate], ["nmea0183", MAST_BAUD_RATE]);
+    assert.deepEqual([weather?.codec, weather?.baudRate, weather?.columns], ["csv", MAST_BAUD_RATE, MAST_COLUMNS]);
+  });
 });

@@ -263,18 +263,19 @@ export class Story {
   #line(look: Look): string {
     if (look === undefined) {
       const { published, acknowledged } = this.#road.devices.fleet.counts();
-      return `no gateway | the sensors hold ${count(published - acknowledged)} messages without an acknowledgement`;
+      return `no gateway; the sensors hold ${count(published - acknowledged)} messages without an acknowledgement`;
     }
     const { ledger, outbox, uplink } = look;
-    const { critical, high, normal, low } = outbox.pendingByPriority;
+    const lanes = Object.entries(outbox.pendingByPriority).filter(([, n]) => n > 0);
     const parts = [
       `accepted ${count(ledger.accepted)}`,
       `delivered ${count(ledger.delivered)}`,
-      `pending ${count(ledger.pending)} = ${critical} critical + ${high} high + ${normal} normal + ${low} low`,
+      `pending ${count(ledger.pending)}`,
       `breaker ${uplink.breaker}`,
       `oldest ${Math.floor(outbox.oldestAgeSeconds)} s`,
+      ...(lanes.length === 0 ? [] : [`(${lanes.map(([name, n]) => `${count(n)} ${name}`).join(", ")})`]),
     ];
-    return parts.join(" | ");
+    return parts.join("  ");
   }
 
   get #acknowledged(): number {
