@@ -24,6 +24,7 @@ async function run(options: { config?: string }): Promise<void> {
   for (const warning of warnings) log.warn({ config: file }, problemText(warning));
   const { Gateway } = await import("../gateway.ts");
   const exit = (status: number): void => process.exit(status);
+  const kill = (): boolean => process.kill(process.pid, "SIGKILL");
   const start = () => Gateway.start(config, { configPath: file, log, exit });
-  await supervise(start, { events: process, clock: systemClock, log, exit });
+  await supervise(start, { events: process, clock: systemClock, log, exit, kill });
 }

@@ -19,8 +19,10 @@ export interface Supervision {
   readonly events: Pick<EventEmitter, "on">;
   readonly clock: Pick<Clock, "monotonic">;
   readonly log: Logger;
-  /** Ends the process. */
+  /** Ends the process. Waits for what its threads are doing. */
   readonly exit: (status: number) => void;
+  /** Ends the process, whatever its threads are doing. */
+  readonly kill: () => void;
 }
 
 /**
@@ -31,11 +33,11 @@ const IMPATIENT_AFTER_MS = 1000;
 
 /**
  * Starts a daemon and sees it to its end. SIGTERM or SIGINT stop it cleanly (status 0; 1 where that fails), one more that
- * comes at least a second later ends it at once (1); SIGHUP reloads it. A signal that comes while it is still starting waits
- * for that. An error that nobody caught is logged and ends it at once (1). Rejects where the start fails.
+ * comes at least a second later ends it at once, as SIGKILL does; SIGHUP reloads it. A signal that comes while it is still
+ * starting waits for that. An error that nobody caught is logged and ends it at once (1). Rejects where the start fails.
  */
 export async function supervise(start: () => Promise<Daemon>, supervision: Supervision): Promise<void> {
-  const { events, clock, log, exit } = supervision;
+  const { events, clock, log, exit, kill } = supervision;
   let stopRequestedAt: number | undefined;
 
   const fatal = (err: unknown, message: string): void => {
@@ -50,7 +52,8 @@ export async function supervise(start: () => Promise<Daemon>, supervision: Super
     if (stopRequestedAt !== undefined) {
       if (clock.monotonic() - stopRequestedAt < IMPATIENT_AFTER_MS) return;
       log.warn({ signal }, "ends at once, without waiting for the clean stop");
-      exit(ExitStatus.failed);
+      // A card that hangs holds a thread, and `exit` with it: that may be why somebody lost patience.
+      kill();
       return;
     }
     stopRequestedAt = clock.monotonic();

@@ -24,7 +24,7 @@ function deferred<T>(): Deferred<T> {
 class Scene {
   readonly events = new EventEmitter();
   readonly clock = new TestClock();
-  readonly exits: number[] = [];
+  readonly exits: (number | "killed")[] = [];
   readonly done: string[] = [];
   readonly lines: { level: string; msg: string }[] = [];
   readonly stopping = deferred<void>();
@@ -45,7 +45,13 @@ class Scene {
   async supervise(start: () => Promise<Daemon> = async () => this.daemon): Promise<void> {
     const destination = { write: (line: string) => void this.lines.push(JSON.parse(line)) };
     const log = await createLog({ level: "info", format: "json" }, {}, destination);
-    await supervise(start, { events: this.events, clock: this.clock, log, exit: (status) => this.exits.push(status) });
+    await supervise(start, {
+      events: this.events,
+      clock: this.clock,
+      log,
+      exit: (status) => this.exits.push(status),
+      kill: () => this.exits.push("killed"),
+    });
   }
 
   async emit(event: string, ...args: unknown[]): Promise<void> {
@@ -82,7 +88,7 @@ describe("supervision", () => {
     scene.clock.setWall(0);
     await scene.clock.advance(1000);
     await scene.emit("SIGINT");
-    assert.deepEqual([scene.done, scene.exits], [["stop"], [1]]);
+    assert.deepEqual([scene.done, scene.exits], [["stop"], ["killed"]]);
   });
 
   test("a stop that fails ends with status 1, and says why", async () => {
