@@ -4,6 +4,7 @@
  *
  * Nothing here grows with the backlog: it remembers the keys on lease, and two positions and a time for each lane.
  */
+import { PRIORITIES } from "../observation/observation.ts";
 import type { BatchLimits } from "./batch.ts";
 import type { Ledger } from "./ledger.ts";
 import { ENVELOPE_BYTES, SEPARATOR } from "./segment.ts";
@@ -37,6 +38,8 @@ interface Deferral {
 /** A commit of the smallest blocks still becomes requests of a useful size: no more blocks than this go into one lease. */
 const MAX_BLOCKS_PER_LEASE = 1000;
 
+const CRITICAL_LANE = PRIORITIES.indexOf("critical");
+
 export class Queue {
   readonly #store: Store;
   readonly #monotonic: () => number;
@@ -61,13 +64,14 @@ export class Queue {
 
   /**
    * Blocks for one lease: highest lane first, of one kind (held back or not), within the limits; at least one if any waits.
-   * The kind is that of the first one, or held back where it is their turn and any such wait.
+   * The kind is that of the first one, or held back where it is their turn, any such wait, and nothing critical does.
    */
   next(limits: BatchLimits): Candidate[] {
-    const heldBack = limits.heldBackTurn === true ? this.#gather(limits, true) : [];
-    const taken = heldBack.length > 0 ? heldBack : this.#gather(limits, undefined);
-    if (taken.length === 0) this.endFinishedPasses();
-    return taken;
+    const inOrder = this.#gather(limits, undefined);
+    if (inOrder.length === 0) this.endFinishedPasses();
+    if (limits.heldBackTurn !== true || inOrder[0]?.lane === CRITICAL_LANE) return inOrder;
+    const heldBack = this.#gather(limits, true);
+    return heldBack.length > 0 ? heldBack : inOrder;
   }
 
   /** With `wanted`, passes over lanes, or the rest of a lane, where the other kind is next; a lane keeps its order. */

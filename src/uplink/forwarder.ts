@@ -31,8 +31,8 @@ const LONGEST_PAUSE_MS = 5000;
 /** Settlements handed to the outbox and not yet committed; beyond it nothing more is sent. */
 export const MAX_SETTLING = 8;
 /**
- * While held-back readings wait, newer ones of a higher priority go first, but no more than so many batches in a row: a
- * batch holds one kind only, and a trickle of newer ones would otherwise keep a whole backlog waiting for ever.
+ * While held-back readings wait, newer ones of a higher priority go first, but no more than so many batches in a row (critical
+ * ones excepted): a batch holds one kind only, and a trickle of newer ones would otherwise keep a backlog waiting for ever.
  */
 export const MAX_NEWER_IN_A_ROW = 4;
 /** After the outbox failed to give or take a batch. */
@@ -227,7 +227,9 @@ export class Forwarder {
     return (
       heldBackThrough === this.#line.heldBackThrough &&
       batch.count <= this.#size.maxReadings &&
-      ((batch.replayed && this.#heldBackTurn) || highest === undefined || rank(highest) >= rank(batch.priority))
+      ((batch.replayed && this.#heldBackTurn && highest !== "critical") ||
+        highest === undefined ||
+        rank(highest) >= rank(batch.priority))
     );
   }
 
