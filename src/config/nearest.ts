@@ -24,20 +24,50 @@ export function editDistance(one: string, other: string): number {
   return last[b.length] ?? 0;
 }
 
-/** The known name that is nearest to `name`; `undefined` where even that one has little in common with it. */
-export function nearest(name: string, known: readonly string[]): string | undefined {
-  const bounded = name.slice(0, 64);
-  const [best] = known
-    .map((candidate) => ({ candidate, distance: editDistance(bounded, candidate) }))
-    .sort((a, b) => a.distance - b.distance);
-  if (best === undefined) return undefined;
-  const tolerated = Math.max(1, Math.floor(Math.max(bounded.length, best.candidate.length) * 0.4));
-  return best.distance <= tolerated ? best.candidate : undefined;
+export interface Guess {
+  readonly name: string;
+  /** Whether the two have so much in common that nothing else can have been meant. */
+  readonly close: boolean;
 }
 
-/** `did you mean …?`, or the names that there are: what an error about an unknown name ends with. */
+/** Shorter parts than this stand in many a word by chance. */
+const LEAST_SHARED = 3;
+/** As much of the longer name may differ. */
+const TOLERATED = 0.4;
+
+/**
+ * The known name that is nearest to `name`: one that begins with it or with which it begins, else one that holds it or that
+ * it holds, else the one with the fewest changes for its length. `undefined` only where nothing is known.
+ */
+export function nearest(name: string, known: readonly string[]): Guess | undefined {
+  const bounded = name.slice(0, 64);
+  const [best] = known
+    .map((candidate) => ({ candidate, tier: tierOf(bounded, candidate), ...difference(bounded, candidate) }))
+    .sort((a, b) => a.tier - b.tier || a.share - b.share);
+  if (best === undefined) return undefined;
+  return { name: best.candidate, close: best.tier < 2 || best.distance <= 1 || best.share <= TOLERATED };
+}
+
+function tierOf(one: string, other: string): 0 | 1 | 2 {
+  const [shorter = "", longer = ""] = [one.toLowerCase(), other.toLowerCase()].sort((a, b) => a.length - b.length);
+  if (shorter.length < LEAST_SHARED) return 2;
+  if (longer.startsWith(shorter)) return 0;
+  return longer.includes(shorter) ? 1 : 2;
+}
+
+function difference(one: string, other: string): { distance: number; share: number } {
+  const distance = editDistance(one, other);
+  return { distance, share: distance / Math.max(one.length, other.length, 1) };
+}
+
+/** What an error about an unknown name ends with: `did you mean …?`, and where that is a mere guess, the names that there are. */
 export function suggestion(name: string, known: readonly string[]): string {
-  const meant = nearest(name, known);
-  if (meant !== undefined) return `did you mean \`${meant}\`?`;
-  return known.length === 0 ? "nothing may stand here" : `known here: ${known.join(", ")}`;
+  const guess = nearest(name, known);
+  if (guess === undefined) return "nothing may stand here";
+  return `did you mean \`${guess.name}\`?${guess.close ? "" : ` ${listed(known)}`}`;
+}
+
+/** The names that there are. */
+export function listed(known: readonly string[]): string {
+  return `known here: ${known.join(", ")}`;
 }

@@ -6,7 +6,7 @@
 import { parse as parseYaml } from "yaml";
 import { messageOf } from "../kernel/errors.ts";
 import type { Environment } from "./environment.ts";
-import { nearest } from "./nearest.ts";
+import { listed, nearest } from "./nearest.ts";
 import { fromFolder } from "./paths.ts";
 import { isMapping, mapScalars, type Path, rootNode, type SchemaNode } from "./schema-node.ts";
 
@@ -86,9 +86,9 @@ function resolve(segments: readonly string[]): Target {
 
 function unknown(here: string, segment: string, rest: readonly string[], known: readonly string[]): string {
   const meant = nearest(segment, known);
-  if (meant !== undefined) return `no such key; did you mean \`${here}${[meant.toUpperCase(), ...rest].join("__")}\`?`;
-  if (known.length === 0) return `${here.slice(0, -2)} is a single value; nothing may follow it`;
-  return `no such key; known here: ${known.map((name) => here + name.toUpperCase()).join(", ")}`;
+  if (meant === undefined) return `${here.slice(0, -2)} is a single value; nothing may follow it`;
+  const advice = `no such key; did you mean \`${here}${[meant.name.toUpperCase(), ...rest].join("__")}\`?`;
+  return meant.close ? advice : `${advice} ${listed(known.map((name) => here + name.toUpperCase()))}`;
 }
 
 /** The text as the schema's type; where it is not of that type it stays text, which validation then refuses. */

@@ -1,7 +1,7 @@
 /** The schema at work: checks and completes what was written, and says in words what does not fit. */
 import { Ajv, type ErrorObject } from "ajv";
 import { messageOf } from "../kernel/errors.ts";
-import { suggestion } from "./nearest.ts";
+import { listed, nearest, suggestion } from "./nearest.ts";
 import type { Finding } from "./problem.ts";
 import { redactUrl } from "./redact.ts";
 import { type Path, pathText, rootNode, type SchemaNode } from "./schema-node.ts";
@@ -157,8 +157,8 @@ function kind(node: SchemaNode, data: unknown): string {
 
 function misspelt(node: SchemaNode, data: unknown, wants: (what: string) => string): string {
   const allowed = (node.enum ?? []).map(String);
-  const meant = typeof data === "string" ? suggestion(data, allowed) : "";
-  return `${wants(`one of ${allowed.join(", ")}`)}${meant.startsWith("did you mean") ? `; ${meant}` : ""}`;
+  const guess = typeof data === "string" ? nearest(data, allowed) : undefined;
+  return `${wants(`one of ${allowed.join(", ")}`)}${guess?.close ? `; did you mean \`${guess.name}\`?` : ""}`;
 }
 
 function malformed(node: SchemaNode, data: unknown): string {
@@ -175,10 +175,9 @@ function unknownKey(key: string, parent: SchemaNode): string {
     (place) => parent.properties?.[place.at(-1) ?? ""] === undefined,
   );
   const known = Object.keys(parent.properties ?? {});
-  const advice = suggestion(key, known);
   const [place] = elsewhere;
-  if (advice.startsWith("did you mean") || place === undefined) return `unknown key; ${advice}`;
-  return `unknown key; it belongs to \`${pathText(place)}\` (${advice})`;
+  if (place === undefined || nearest(key, known)?.close) return `unknown key; ${suggestion(key, known)}`;
+  return `unknown key; did you mean \`${pathText(place)}\`? ${listed(known)}`;
 }
 
 /** Where a key of this name has its place, lists left out. */

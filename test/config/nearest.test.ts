@@ -18,14 +18,28 @@ describe("nearest", () => {
     fc.assert(fc.property(word, (a) => editDistance(a, a) === 0));
   });
 
-  test("names the nearest, and nothing where all are far", () => {
-    assert.equal(nearest("uplnk", ["gateway", "uplink"]), "uplink");
-    assert.equal(nearest("colour", ["gateway", "uplink"]), undefined);
-    assert.equal(nearest("x".repeat(100_000), ["gateway"]), undefined);
+  test("always names one where any is known, and says whether it is close", () => {
+    assert.deepEqual(nearest("uplnk", ["gateway", "uplink"]), { name: "uplink", close: true });
+    assert.equal(nearest("colour", ["gateway", "uplink"])?.close, false);
+    assert.deepEqual(nearest("x".repeat(100_000), ["gateway"]), { name: "gateway", close: false });
+    assert.equal(nearest("x", []), undefined);
+    fc.assert(
+      fc.property(fc.string(), fc.array(fc.string(), { minLength: 1 }), (name, known) =>
+        known.includes(nearest(name, known)?.name ?? "\0"),
+      ),
+    );
   });
 
-  test("lists what is known where nothing is near", () => {
+  test("prefers a name that begins with it, then one that holds it, to one with fewer changes", () => {
+    assert.deepEqual(nearest("token", ["type", "tokenFile", "broken"]), { name: "tokenFile", close: true });
+    assert.deepEqual(nearest("Bytes", ["types", "maxBytes"]), { name: "maxBytes", close: true });
+    assert.deepEqual(nearest("portNumber", ["bind", "port"]), { name: "port", close: true });
+    assert.equal(nearest("widht", ["id", "width"])?.name, "width");
+  });
+
+  test("lists what is known behind a mere guess", () => {
     assert.equal(suggestion("uplnk", ["gateway", "uplink"]), "did you mean `uplink`?");
-    assert.equal(suggestion("colour", ["gateway", "uplink"]), "known here: gateway, uplink");
+    assert.match(suggestion("colour", ["gateway", "uplink"]), /^did you mean `\w+`\? known here: gateway, uplink$/);
+    assert.equal(suggestion("colour", []), "nothing may stand here");
   });
 });

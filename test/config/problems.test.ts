@@ -12,8 +12,11 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[
   // Unknown keys.
   ["uplink:\n  batch:\n    maxReading: 5", "line 3: uplink.batch.maxReading: unknown key; did you mean `maxReadings`?"],
   ["gatway: {}", "line 1: gatway: unknown key; did you mean `gateway`?"],
-  ["http:\n  colour: red", "line 2: http.colour: unknown key; known here: bind, port"],
-  ["dataDir: /x", /^line 1: dataDir: unknown key; it belongs to `gateway.dataDir`/],
+  ["http:\n  colour: red", /^line 2: http.colour: unknown key; did you mean `(bind|port)`\? known here: bind, port$/],
+  ["http:\n  address: ::1", /^line 2: http.address: unknown key; did you mean `(bind|port)`\? known here: bind, port$/],
+  ["foo: 1", /^line 1: foo: unknown key; did you mean `\w+`\? known here: gateway, /],
+  ["uplink: { token: x }", "line 1: uplink.token: unknown key; did you mean `tokenFile`?"],
+  ["dataDir: /x", /^line 1: dataDir: unknown key; did you mean `gateway.dataDir`\? known here: gateway, /],
   ["serial:\n  - { name: a, path: /d, codec: json, baud: 1 }", /^line 2: serial\[0\].baud: unknown key/],
   ["uplink: { 'a/b~c': 1 }", /^line 1: uplink.a\/b~c: unknown key/],
   // Types.
