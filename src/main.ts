@@ -23,7 +23,7 @@ const GROUPS: Readonly<Record<string, () => Promise<AddCommand>>> = {
 /** The program, with the one command group that was asked for, or with all where that is help or unknown. */
 async function createProgram(args: readonly string[]): Promise<Command> {
   const program = new Command("summit-edge")
-    .description("Field gateway for wildfire sensors: store and forward, with books that balance.")
+    .description("field gateway for wildfire sensors: store and forward, with books that balance")
     .version(version, "-V, --version", "print the version")
     .helpOption("-h, --help", "print help")
     .showHelpAfterError("(summit-edge --help lists the commands; each has --help of its own)")

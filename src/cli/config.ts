@@ -37,6 +37,7 @@ export function addConfigCommand(program: Command): void {
   group
     .command("schema")
     .description("print the configuration's JSON Schema, for editors")
+    .option("--json", "the same: the schema is JSON")
     .addHelpText("after", "\nExample:\n  summit-edge config schema > gateway.schema.json")
     .action(() => print(publishedSchema()));
 }

@@ -26,11 +26,17 @@ const READ_TIMEOUT_MS = 10_000;
 /** Longer than the daemon allows itself for an answer, so that its own problem details are what one reads. */
 const WRITE_TIMEOUT_MS = 70_000;
 
+/** Which configuration tells of the daemon: the one that was named, else, without `--url`, the installed one, if any. */
+function configOf({ config, url }: DaemonOptions, terminal: Terminal): string | undefined {
+  return config ?? (url === undefined ? terminal.installedConfig() : undefined);
+}
+
 /** The daemon's address: `--url`, else the configuration's `http`, else the default. */
-export async function daemonUrl(options: DaemonOptions, env: NodeJS.ProcessEnv): Promise<URL> {
+export async function daemonUrl(options: DaemonOptions, terminal: Terminal): Promise<URL> {
   if (options.url !== undefined) return parsedUrl(options.url);
-  if (options.config === undefined) return new URL(`http://${DEFAULT_BIND}:${DEFAULT_PORT}`);
-  const { http } = await loadConfig(options.config, env);
+  const config = configOf(options, terminal);
+  if (config === undefined) return new URL(`http://${DEFAULT_BIND}:${DEFAULT_PORT}`);
+  const { http } = await loadConfig(config, terminal.env);
   const port = http?.port ?? DEFAULT_PORT;
   if (port === 0) {
     const message = "http.port is 0: the daemon has taken any free port";
@@ -156,8 +162,8 @@ function problemIn(text: string): Partial<Problem> | undefined {
 }
 
 /**
- * Calls `use` with the outbox: the running daemon's, or, where nothing listens at its address and `--config` says where
- * the file is, the file itself under the `dataDir` lock.
+ * Calls `use` with the outbox: the running daemon's, or, where nothing listens at its address and the configuration says
+ * where the file is, the file itself under the `dataDir` lock.
  * @throws GatewayError DAEMON_UNREACHABLE, or what `use` and the file bring
  */
 export async function withOutbox<T>(
@@ -165,10 +171,11 @@ export async function withOutbox<T>(
   terminal: Terminal,
   use: (admin: OutboxAdmin) => Promise<T>,
 ): Promise<T> {
-  const daemon = new Daemon(await daemonUrl(options, terminal.env));
-  if (options.config === undefined || options.url !== undefined || (await daemon.listens())) return use(daemon.outbox);
+  const daemon = new Daemon(await daemonUrl(options, terminal));
+  const config = configOf(options, terminal);
+  if (config === undefined || options.url !== undefined || (await daemon.listens())) return use(daemon.outbox);
   const { openOffline } = await import("../outbox/offline.ts");
-  const offline = await openOffline(await loadConfig(options.config, terminal.env));
+  const offline = await openOffline(await loadConfig(config, terminal.env));
   try {
     return await use(offline.admin);
   } finally {

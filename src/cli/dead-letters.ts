@@ -21,17 +21,17 @@ interface SelectOptions extends Options {
 
 /** Adds `summit-edge dead-letters` with `list`, `show`, `requeue` and `drop`. */
 export function addDeadLettersCommand(program: Command, terminal: Terminal = processTerminal): void {
-  const group = program.command("dead-letters").description("Readings that fusion refused for good, with the reason.");
+  const group = program.command("dead-letters").description("readings that fusion refused for good, with the reason");
   addList(group, terminal);
   addShow(group, terminal);
-  const requeue = group.command("requeue").description("Send them again: they wait as if they had just come in.");
+  const requeue = group.command("requeue").description("send them again: they wait as if they had just come in");
   addSelecting(requeue, "requeue", terminal);
-  const drop = group.command("drop").description("Forget them for good; the ledger keeps counting them.");
+  const drop = group.command("drop").description("forget them for good; the ledger keeps counting them");
   addSelecting(drop.option("--yes", "with --all: really drop every one"), "drop", terminal);
 }
 
 function addList(group: Command, terminal: Terminal): void {
-  withDaemonOptions(group.command("list").description("Which there are, oldest first."))
+  withDaemonOptions(group.command("list").description("which there are, oldest first"))
     .addOption(new Option("--limit <n>", "at most so many, 1 to 1000").argParser(wholeNumber(1, 1000)).default(20))
     .option("--after <cursor>", "go on where the page before ended")
     .action(async ({ limit, after, ...options }: ListOptions) => {
@@ -56,7 +56,7 @@ function pageText({ deadLetters, next }: DeadLetterPage): string {
 }
 
 function addShow(group: Command, terminal: Terminal): void {
-  withDaemonOptions(group.command("show <id>").description("One of them: its reason, and the reading itself.")).action(
+  withDaemonOptions(group.command("show <id>").description("one of them: its reason, and the reading itself")).action(
     async (id: string, options: Options) => {
       const found = await withOutbox(options, terminal, (admin) => admin.deadLetters.show(id));
       if (found === undefined) throw unknownIds([id]);

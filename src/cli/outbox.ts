@@ -3,6 +3,7 @@ import { PRIORITIES, type Priority } from "../observation/observation.ts";
 import type { OutboxStats, StoredReading } from "../operations/view.ts";
 import { imbalance } from "../outbox/ledger.ts";
 import { wholeNumber } from "./arguments.ts";
+import { configOption } from "./config-file.ts";
 import { type DaemonOptions, withOutbox } from "./daemon.ts";
 import { count, json, size, span, table } from "./format.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
@@ -17,14 +18,14 @@ interface PeekOptions extends OutboxOptions {
 
 /** Adds `summit-edge outbox` with `stats` and `peek`; returns it, so that others can add what they know. */
 export function addOutboxCommand(program: Command, terminal: Terminal = processTerminal): Command {
-  const outbox = program.command("outbox").description("What waits in the outbox, whether the daemon runs or not.");
-  withDaemonOptions(outbox.command("stats").description("How much waits, for how long, and the ledger.")).action(
+  const outbox = program.command("outbox").description("what waits in the outbox, whether the daemon runs or not");
+  withDaemonOptions(outbox.command("stats").description("how much waits, for how long, and the ledger")).action(
     async (options: OutboxOptions) => {
       const stats = await withOutbox(options, terminal, (admin) => admin.stats());
       terminal.write(options.json ? json(stats, 2) : statsText(stats));
     },
   );
-  withDaemonOptions(outbox.command("peek").description("The readings that would be sent next; nothing is taken."))
+  withDaemonOptions(outbox.command("peek").description("the readings that would be sent next; nothing is taken"))
     .addOption(new Option("--limit <n>", "at most so many, 1 to 1000").argParser(wholeNumber(1, 1000)).default(20))
     .addOption(new Option("--priority <name>", "only this lane").choices(PRIORITIES))
     .action(async ({ limit, priority, ...options }: PeekOptions) => {
@@ -38,8 +39,8 @@ export function addOutboxCommand(program: Command, terminal: Terminal = processT
 /** The options that every command on the outbox takes. */
 export function withDaemonOptions(command: Command): Command {
   return command
-    .option("--config <file>", "configuration: where the daemon listens, and where its data is when it does not run")
-    .option("--url <url>", "the daemon's address; by default http://127.0.0.1:8480")
+    .addOption(configOption("configuration: where the daemon listens, and where its data is when it does not run"))
+    .option("--url <url>", "the daemon's address (default: the configuration's, else http://127.0.0.1:8480)")
     .option("--json", "print the result as JSON");
 }
 

@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import { GatewayError } from "../kernel/errors.ts";
 import type { Status } from "../operations/status.ts";
 import { FATES, imbalance } from "../outbox/ledger.ts";
+import { configOption } from "./config-file.ts";
 import { Daemon, type DaemonOptions, daemonUrl } from "./daemon.ts";
 import { ago, count, json, printable, size, span, table } from "./format.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
@@ -18,13 +19,13 @@ interface StatusOptions extends DaemonOptions {
 export function addStatusCommand(program: Command, terminal: Terminal = processTerminal): void {
   program
     .command("status")
-    .description("Health, ledger, outbox, uplink and sources, from the running daemon.")
-    .option("--config <file>", "configuration that says where the daemon listens")
-    .option("--url <url>", "the daemon's address; by default http://127.0.0.1:8480")
+    .description("health, ledger, outbox, uplink and sources, from the running daemon")
+    .addOption(configOption("configuration that says where the daemon listens"))
+    .option("--url <url>", "the daemon's address (default: the configuration's, else http://127.0.0.1:8480)")
     .option("--json", "print the answer as JSON, with --watch one line each time")
     .option("--watch", "print it again every 2 seconds")
     .action(async (options: StatusOptions) => {
-      const daemon = new Daemon(await daemonUrl(options, terminal.env));
+      const daemon = new Daemon(await daemonUrl(options, terminal));
       if (options.watch) await watch(daemon, options, terminal);
       else terminal.write(render(await daemon.status(), options));
     });

@@ -60,6 +60,7 @@ describe("summit-edge run", () => {
     assert.equal(status, 2);
     assert.match(stderr, /^error: no configuration file/);
     assert.match(stderr, /hint: Copy the field default, .*config\/gateway\.yaml, to \/etc\/summit-edge\/gateway\.yaml/);
+    assert.match(stderr, /npm start.*config\/demo\.yaml/);
   });
 
   test("with a file that is not there, or not valid, exits 2 and says what is wrong", async (t) => {
@@ -115,7 +116,7 @@ describe("summit-edge config check", () => {
 
 describe("summit-edge config show", () => {
   const ENV = {
-    SUMMIT_EDGE__UPLINK__URL: "https://u:s3cret@fusion.example/a?token=s3cret",
+    SUMMIT_EDGE__UPLINK__URL: "https://fusion.example/a?token=s3cret",
     SUMMIT_EDGE__HTTP__PORT: "8481",
   };
 
@@ -145,9 +146,10 @@ describe("summit-edge config show", () => {
 });
 
 describe("summit-edge config schema", () => {
-  test("prints a JSON Schema", async () => {
+  test("prints a JSON Schema, --json or not", async () => {
     const { status, stdout } = await summitEdge(["config", "schema"]);
     assert.equal(status, 0);
+    assert.deepEqual(await summitEdge(["config", "schema", "--json"]), { status, stdout, stderr: "" });
     const schema = JSON.parse(stdout);
     assert.equal(schema.$schema, "http://json-schema.org/draft-07/schema#");
     assert.equal(schema.properties.outbox.properties.maxAge.default, "30d");

@@ -30,9 +30,19 @@ beforeEach(async () => {
 afterEach(() => server.close());
 
 /** Runs a command line; what it writes comes back, what it throws is thrown. */
-async function run(args: readonly string[], pause: Terminal["pause"] = async () => false): Promise<string> {
+async function run(
+  args: readonly string[],
+  pause: Terminal["pause"] = async () => false,
+  installed?: string,
+): Promise<string> {
   const written: string[] = [];
-  const terminal: Terminal = { env: {}, interactive: false, write: (text) => void written.push(text), pause };
+  const terminal: Terminal = {
+    env: {},
+    interactive: false,
+    installedConfig: () => installed,
+    write: (text) => void written.push(text),
+    pause,
+  };
   const program = new Command("summit-edge").exitOverride().configureOutput({ writeErr: () => {}, writeOut: () => {} });
   addStatusCommand(program, terminal);
   addOutboxCommand(program, terminal);
@@ -128,6 +138,23 @@ test("without --url the configuration says where the daemon listens", async () =
     await writeFile(config, `http: { bind: 0.0.0.0, port: ${server.port} }\n`);
     assert.match(await run(["status", "--config", config]), /^sierra-014/);
     assert.match(await run(["outbox", "stats", "--config", config]), /waiting +15/);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test("without --config and --url the installed configuration says it, and --url goes before it", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "summit-edge-cli-"));
+  try {
+    const [installed, elsewhere] = [join(folder, "gateway.yaml"), join(folder, "elsewhere.yaml")];
+    await writeFile(installed, `http: { port: ${server.port} }\n`);
+    await writeFile(elsewhere, "http: { port: 0 }\n");
+    const once = async (): Promise<boolean> => false;
+    assert.match(await run(["status"], once, installed), /^sierra-014/);
+    assert.match(await run(["outbox", "stats"], once, installed), /waiting +15/);
+    assert.equal(await run(["dead-letters", "list"], once, installed), "There are no dead letters.\n");
+    assert.match(await run(["status", "--url", url], once, elsewhere), /^sierra-014/);
+    await assert.rejects(run(["status"], once, elsewhere), withCode("PORT_UNKNOWN", /--url/));
   } finally {
     await rm(folder, { recursive: true });
   }
