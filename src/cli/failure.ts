@@ -3,7 +3,16 @@ import { CommanderError } from "commander";
 import { ExitStatus, GatewayError } from "../kernel/errors.ts";
 
 /** Codes of a wrong call or configuration: the same try can never succeed. */
-const USAGE_CODES = new Set(["CONFIG_INVALID", "CONFIG_MISSING", "INVALID_DURATION", "INVALID_SIZE", "USAGE"]);
+const USAGE_CODES = new Set([
+  "CONFIG_INVALID",
+  "CONFIG_MISSING",
+  "INVALID_DURATION",
+  "INVALID_SIZE",
+  "PORT_UNKNOWN",
+  "UPLINK_URL_REFUSED",
+  "URL_INVALID",
+  "USAGE",
+]);
 
 /** Exit status for whatever a command threw; help and version are no failures. */
 export function exitStatusOf(thrown: unknown): number {
