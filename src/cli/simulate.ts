@@ -4,7 +4,7 @@ import { parseDuration } from "../config/units.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { GatewayError, messageOf } from "../kernel/errors.ts";
 import type { Logger } from "../kernel/telemetry.ts";
-import type { SensorFleet } from "../simulator/devices.ts";
+import type { FleetCounts, SensorFleet } from "../simulator/devices.ts";
 import type { WeatherMast } from "../simulator/mast.ts";
 import { SCENARIO_KINDS, type Scenario, type ScenarioKind } from "../simulator/scenario.ts";
 import type { VirtualPort } from "../simulator/virtual-port.ts";
@@ -70,6 +70,7 @@ async function runSimulation(options: Options): Promise<void> {
   ]);
 
   await (options.duration === undefined ? stopped : systemClock.sleep(options.duration, ended.signal));
+  const interrupted = ended.signal.aborted;
   const serial = await mast?.stop();
   const mqtt = await fleet?.stop(DRAIN_MS);
   print(options, { mqtt: mqtt ?? null, serial: serial ?? null }, () => [
@@ -80,6 +81,21 @@ async function runSimulation(options: Options): Promise<void> {
       ? []
       : [`serial: nmeaLines=${serial.nmeaLines} csvLines=${serial.csvLines} dropped=${serial.dropped}`]),
   ]);
+  if (url !== undefined && mqtt !== undefined && !interrupted && isSilence(mqtt)) throw nothingAcknowledged(url);
+}
+
+/** Whether the broker never answered; one that is there while nothing was due has not been asked. */
+function isSilence({ acknowledged, published, skipped, connected }: FleetCounts): boolean {
+  return acknowledged === 0 && (published + skipped > 0 || connected === 0);
+}
+
+function nothingAcknowledged(url: string): GatewayError {
+  return new GatewayError({
+    code: "NOTHING_ACKNOWLEDGED",
+    op: "simulate.publish",
+    message: `${new URL(url).host} acknowledged nothing in all that time`,
+    hint: "See whether the gateway runs and listens there (summit-edge status), or name its broker with --mqtt.",
+  });
 }
 
 async function startFleet(url: string, options: Options, scenario: Scenario, log: Logger): Promise<SensorFleet> {

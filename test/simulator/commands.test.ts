@@ -121,6 +121,30 @@ test("simulate ends at SIGINT although nobody is there to speak to, and says so"
   assert.match(simulation.stdout, /mqtt: published=\d+ acknowledged=0 skipped=\d+/);
 });
 
+test("simulate ends with status 1 and a hint when nothing was acknowledged in all its duration", async () => {
+  const silent = createServer((socket) => socket.resume()).listen(0, "127.0.0.1");
+  await once(silent, "listening");
+  const { port } = silent.address() as { port: number };
+  const simulation = new Running(
+    "simulate",
+    "--mqtt",
+    `mqtt://127.0.0.1:${port}`,
+    "--rate",
+    "50",
+    "--duration",
+    "300ms",
+  );
+  assert.equal(await simulation.status(), 1);
+  assert.match(simulation.stdout, /mqtt: published=[1-9]\d* acknowledged=0/);
+  assert.match(simulation.stderr, new RegExp(`127.0.0.1:${port} acknowledged nothing.*hint: .*--mqtt`, "s"));
+  silent.close();
+});
+
+test("simulate on serial lines alone needs no broker", async () => {
+  const simulation = new Running("simulate", "--serial", "--duration", "300ms");
+  assert.equal(await simulation.status(), 0, simulation.stderr);
+});
+
 test("simulate refuses what it cannot understand with status 2, and a file that is not there with status 1", async () => {
   for (const args of [
     ["--duration", "soon"],
