@@ -152,14 +152,15 @@ function uplinkAddress({ url: text }: UplinkConfig): Verdict {
   const at = (message: string): Finding[] => [{ path: ["uplink", "url"], message }];
   if (text === undefined) return { problems: [], warnings: at("is not set: readings are kept, and nothing is sent") };
   const url = new URL(text);
-  const warnings =
+  const credentials =
     url.username === "" && url.password === ""
       ? []
-      : at("holds a user name or password, which is not sent; a token belongs in uplink.tokenFile");
+      : at("must hold no user name or password: put a token into a file, and name that in uplink.tokenFile");
   if (url.protocol === "https:" || (url.protocol === "http:" && isLoopback(url.hostname)))
-    return { problems: [], warnings };
+    return { problems: credentials, warnings: [] };
   const reason = url.protocol === "http:" ? `plain http is for loopback only, and ${url.hostname} is elsewhere` : "";
-  return { problems: at(`must begin with https://${reason === "" ? "" : `: ${reason}`}`), warnings };
+  const scheme = at(`must begin with https://${reason === "" ? "" : `: ${reason}`}`);
+  return { problems: [...scheme, ...credentials], warnings: [] };
 }
 
 function openListener([{ bind, tls }, index]: Item<ListenerConfig>): Finding[] {

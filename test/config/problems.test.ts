@@ -60,6 +60,11 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[
   ["uplink: { url: 'http://fusion.example/x' }", /must begin with https:\/\/: plain http is for loopback only/],
   ["uplink: { url: 'http://128.0.0.1/x' }", /must begin with https:\/\//],
   ["uplink: { url: 'http://127.0.0.1.evil.example/x' }", /must begin with https:\/\//],
+  [
+    "uplink: { url: 'https://user:s3cret@fusion.example/x' }",
+    /^line 1: uplink.url: must hold no user name or password/,
+  ],
+  ["uplink: { url: 'http://token@127.0.0.1/x' }", /^line 1: uplink.url: must hold no user name or password/],
   ["uplink: { url: 'ftp://127.0.0.1/x' }", "line 1: uplink.url: must begin with https://"],
   [
     "mqtt:\n  listeners:\n    - { bind: ::1, port: 8883, tls: { certFile: /c } }",

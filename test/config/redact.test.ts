@@ -16,9 +16,9 @@ describe("redaction", () => {
   });
 
   test("leaves the effective configuration otherwise as it would be written", async (t) => {
-    const { config } = await load(t, "uplink: { url: 'https://u:pw@fusion.example/a?k=v', tokenFile: /run/token }");
+    const { config } = await load(t, "uplink: { url: 'https://fusion.example/a?k=v', tokenFile: /run/token }");
     const shown = presentable(config) as typeof config;
-    assert.equal(shown.uplink.url, "https://redacted@fusion.example/a?redacted");
+    assert.equal(shown.uplink.url, "https://fusion.example/a?redacted");
     assert.equal(shown.uplink.tokenFile, "/run/token");
     assert.equal(shown.outbox.maxBytes, "2GiB");
     assert.equal(shown.outbox.maxAge, "30d");
