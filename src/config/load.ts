@@ -4,6 +4,7 @@
  */
 import { hostname } from "node:os";
 import { dirname, resolve } from "node:path";
+import { shortenBackOffs } from "./back-off.ts";
 import type { Environment } from "./environment.ts";
 import { apply, overridesOf } from "./overrides.ts";
 import { findPath } from "./paths.ts";
@@ -52,6 +53,7 @@ export async function readConfig(file: string, env: Environment, options: LoadOp
   const originOf = (path: Path): Origin | undefined => originIn(yaml, variables, path);
   const nearestOrigin = (path: Path): Origin | undefined => originOf(path) ?? lineNear(yaml, path);
 
+  shortenBackOffs(data);
   const misfits = complete(data);
   const sound = soundness(misfits);
   const paths = withPaths(withNumbers(data, sound), dirname(absolute), env);

@@ -45,7 +45,7 @@ export const uplink = {
           description: "Readings per request.",
         },
         maxBytes: size("512KiB", "JSON bytes per request, before compression.", {
-          atLeast: "1KiB",
+          atLeast: "512B",
           atMost: "64MiB",
         }),
         linger: duration(
@@ -85,7 +85,11 @@ export const uplink = {
       additionalProperties: false,
       default: {},
       properties: {
-        initial: duration("1s", "Upper bound of the first wait (full jitter).", some),
+        initial: duration(
+          "1s",
+          "Upper bound of the first wait (full jitter); without one, 1s or `max` where that is shorter.",
+          some,
+        ),
         max: duration("60s", "Upper bound of any wait that fusion did not ask for.", some),
       },
     },

@@ -141,7 +141,7 @@ const serialPort = {
       default: {},
       description: "Back-off between attempts to open the port again.",
       properties: {
-        initial: duration("1s", "First wait.", some),
+        initial: duration("1s", "First wait; without one, 1s or `max` where that is shorter.", some),
         max: duration("60s", "Longest wait.", some),
       },
     },
@@ -317,7 +317,7 @@ export const configSchema = {
           default: "outbox.db",
           description: "The outbox's file, relative to dataDir.",
         },
-        maxBytes: size("2GiB", "How much the outbox may hold.", { atLeast: "1MiB" }),
+        maxBytes: size("2GiB", "How much the outbox may hold.", { atLeast: "64KiB" }),
         maxAge: duration("30d", "How long a reading waits before it expires, since acceptance.", some),
         whenFull: {
           type: "string",

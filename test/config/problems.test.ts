@@ -39,8 +39,8 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[
   ["outbox: { maxAge: '30' }", /^line 1: outbox.maxAge: "30" is not a duration: its unit is missing; write it such as/],
   ["outbox: { maxBytes: 2G }", /^line 1: outbox.maxBytes: "2G" is not a size; write it such as 64KiB or 2GiB$/],
   ["outbox: { maxAge: 0s }", 'line 1: outbox.maxAge: must be 1ms or more, not "0s"'],
-  ["outbox: { maxBytes: 1023KiB }", 'line 1: outbox.maxBytes: must be 1MiB or more, not "1023KiB"'],
-  ["uplink: { batch: { maxBytes: 1023B } }", 'line 1: uplink.batch.maxBytes: must be 1KiB or more, not "1023B"'],
+  ["outbox: { maxBytes: 63KiB }", 'line 1: outbox.maxBytes: must be 64KiB or more, not "63KiB"'],
+  ["uplink: { batch: { maxBytes: 511B } }", 'line 1: uplink.batch.maxBytes: must be 512B or more, not "511B"'],
   ["outbox: { commitDelay: { low: 61m } }", 'line 1: outbox.commitDelay.low: must be 1h or less, not "61m"'],
   // Alternatives.
   [
@@ -98,6 +98,9 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[
   ],
   ["serial: [{ name: a, path: /d, codec: json, reopen: { initial: 2m } }]", /reopen.initial: must not be longer/],
   ["uplink: { retry: { initial: 2m } }", "line 1: uplink.retry.initial: must not be longer than uplink.retry.max"],
+  ["uplink: { retry: { initial: 2s, max: 1s } }", /retry.initial: must not be longer/],
+  ["uplink: { retry: { max: 0s } }", 'line 1: uplink.retry.max: must be 1ms or more, not "0s"'],
+  ["uplink: { retry: { max: soon } }", /^line 1: uplink.retry.max: "soon" is not a duration/],
   ["uplink: { tls: { certFile: /c } }", "line 1: uplink.tls.keyFile: is missing: certFile is of no use without it"],
   ["uplink: { tls: { keyFile: /k } }", "line 1: uplink.tls.certFile: is missing: keyFile is of no use without it"],
   ["gateway: { dataDir: ~/data }", /^line 1: gateway.dataDir: ~ is not replaced/],
@@ -179,6 +182,24 @@ describe("a valid configuration", () => {
         ["uplink.url", undefined],
       ],
     );
+  });
+
+  test("may shorten a back-off by its longest wait alone, and the first wait then is no longer", async (t) => {
+    const serial = "serial: [{ name: a, path: /d, codec: json, reopen: { max: 300ms } }]";
+    const { config } = await load(t, `uplink: { retry: { max: 500ms } }\n${serial}`);
+    assert.deepEqual(config.uplink.retry, { initial: 500, max: 500 });
+    assert.deepEqual(config.serial[0]?.reopen, { initial: 300, max: 300 });
+    const overridden = await load(t, "uplink: { retry: { max: 5s } }", { SUMMIT_EDGE__UPLINK__RETRY__MAX: "20ms" });
+    assert.deepEqual(overridden.config.uplink.retry, { initial: 20, max: 20 });
+    assert.deepEqual((await load(t, "uplink: { retry: { max: 5s } }")).config.uplink.retry, {
+      initial: 1000,
+      max: 5000,
+    });
+  });
+
+  test("may be as small as a test bench wants it", async (t) => {
+    const { config } = await load(t, "outbox: { maxBytes: 64KiB }\nuplink: { batch: { maxBytes: 512B } }");
+    assert.deepEqual([config.outbox.maxBytes, config.uplink.batch.maxBytes], [65_536, 512]);
   });
 
   test("may have two listeners on any free port", async (t) => {
