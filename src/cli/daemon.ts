@@ -26,13 +26,16 @@ const READ_TIMEOUT_MS = 10_000;
 /** Longer than the daemon allows itself for an answer, so that its own problem details are what one reads. */
 const WRITE_TIMEOUT_MS = 70_000;
 
+/** What finding the daemon needs of whoever asks. */
+type Asker = Pick<Terminal, "env" | "installedConfig">;
+
 /** Which configuration tells of the daemon: the one that was named, else, without `--url`, the installed one, if any. */
-function configOf({ config, url }: DaemonOptions, terminal: Terminal): string | undefined {
+function configOf({ config, url }: DaemonOptions, terminal: Asker): string | undefined {
   return config ?? (url === undefined ? terminal.installedConfig() : undefined);
 }
 
 /** The daemon's address: `--url`, else the configuration's `http`, else the default. */
-export async function daemonUrl(options: DaemonOptions, terminal: Terminal): Promise<URL> {
+export async function daemonUrl(options: DaemonOptions, terminal: Asker): Promise<URL> {
   if (options.url !== undefined) return parsedUrl(options.url);
   const config = configOf(options, terminal);
   if (config === undefined) return new URL(`http://${DEFAULT_BIND}:${DEFAULT_PORT}`);

@@ -83,7 +83,7 @@ async function run(options: StayOptions, undo: Undo): Promise<void> {
       ...pathOverride(config.serial, "csv", lines.csv.path),
       [`${OVERRIDE_PREFIX}UPLINK__URL`]: `${fusion}${BATCH_PATH}`,
     },
-    url: await daemonUrl({ config: file }, env),
+    url: await daemonUrl({ config: file }, { env, installedConfig: () => undefined }),
     clock,
   };
   let gateway = await GatewayChild.start(ofGateway, stopping);
