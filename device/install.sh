@@ -102,7 +102,7 @@ program_files() {
     if [ -e "$from/$file" ]; then printf '%s\n' "$file"; fi
   done
   # Nested modules come with the ones they are in.
-  (cd "$from" && npm ls --omit=dev --all --parseable 2>/dev/null || true) |
+  (cd "$from" && { npm ls --omit=dev --all --parseable 2>/dev/null || true; }) |
     sed -n "s|^$from/\(node_modules/.*\)|\1|p" | sed '/node_modules\/.*node_modules\//d' | sort -u
 }
 

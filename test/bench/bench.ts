@@ -5,7 +5,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Daemon, freePort, startScript } from "../support/daemon.ts";
+import { Daemon, FIELD_NODE_OPTIONS, freePort, startScript } from "../support/daemon.ts";
 import { idleConnections, publishLoad, type Target } from "./mqtt-load.ts";
 
 interface Figure {
@@ -122,7 +122,7 @@ async function memory(): Promise<void> {
     // Without the development authority, which the field never has.
     const mqtt = { listeners: [{ bind: "127.0.0.1", port: ports.mqtt }], limits: { publishRate: 0 } };
     const uplinkUrl = `http://127.0.0.1:${await freePort()}/`;
-    const daemon = await Daemon.start({ folder, ports, uplinkUrl, changes: { mqtt } });
+    const daemon = await Daemon.start({ folder, ports, uplinkUrl, changes: { mqtt }, nodeOptions: FIELD_NODE_OPTIONS });
     // Long enough for what is only needed at the start to be given back.
     await new Promise((resolve) => setTimeout(resolve, 5000));
     const idle = daemon.residentMiB;

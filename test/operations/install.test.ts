@@ -65,7 +65,8 @@ test("a machine gets the program, what it needs to run and nothing else", () => 
 test("the service runs the Node.js that is there", () => {
   install();
   const unit = readFileSync(installed("etc/systemd/system/summit-edge.service"), "utf8");
-  const [, node = ""] = /^ExecStart=(\S+) \/opt\/summit-edge\/dist\/main\.js run --config (\S+)$/m.exec(unit) ?? [];
+  const [, node = ""] =
+    /^ExecStart=(\S+) (?:--\S+ )*\/opt\/summit-edge\/dist\/main\.js run --config (\S+)$/m.exec(unit) ?? [];
   assert.ok(existsSync(node), unit);
 });
 

@@ -56,6 +56,9 @@ export async function startScript(name: string, ...args: string[]): Promise<{ ch
   throw new Error(`${name} ended before it listened`);
 }
 
+/** What `systemd/summit-edge.service` starts Node.js with. */
+export const FIELD_NODE_OPTIONS = ["--max-semi-space-size=4", "--max-old-space-size=128"];
+
 export interface DaemonOptions {
   /** Holds the configuration and, in `data`, the dataDir: another daemon in the same folder goes on where this one ended. */
   readonly folder: string;
@@ -65,6 +68,8 @@ export interface DaemonOptions {
   readonly ports?: Ports;
   /** The compiled program; a mutant's folder in a control. */
   readonly dist?: string;
+  /** Options of Node.js; `FIELD_NODE_OPTIONS` are the unit's. */
+  readonly nodeOptions?: readonly string[];
   /** What the daemon is started under: `strace …`. */
   readonly under?: readonly string[];
   /** Where the log goes; nowhere by default. */
@@ -89,10 +94,10 @@ export class Daemon {
 
   /** Starts it and waits until it is ready. */
   static async start(options: DaemonOptions): Promise<Daemon> {
-    const { folder, dist = DIST, under = [], log = "ignore" } = options;
+    const { folder, dist = DIST, under = [], nodeOptions = [], log = "ignore" } = options;
     const ports = options.ports ?? (await Daemon.freePorts());
     const file = writeConfig({ ...options, ports });
-    const command = [...under, process.execPath, join(dist, "main.js"), "run", "--config", file];
+    const command = [...under, process.execPath, ...nodeOptions, join(dist, "main.js"), "run", "--config", file];
     const child = spawn(command[0] ?? "", command.slice(1), { stdio: ["ignore", log, log] });
     const daemon = new Daemon(child, ports, folder);
     await daemon.#ready();
