@@ -41,6 +41,7 @@ export const MAX_UNRELEASED = 1000;
 /** The engine's own prefix: no client may publish or subscribe there, and `#` does not cover it. */
 const NOWHERE = "$SYS/discarded";
 const NOTHING = Buffer.alloc(0);
+const BYTE_ORDER_MARK = 0xfeff;
 const UNREADABLE = Symbol("unreadable");
 
 export class MqttReadings {
@@ -171,7 +172,9 @@ export class MqttReadings {
       return UNREADABLE;
     }
     try {
-      return JSON.parse(payload.toString());
+      const text = payload.toString();
+      // RFC 8259, section 8.1: a parser may ignore a byte order mark.
+      return JSON.parse(text.charCodeAt(0) === BYTE_ORDER_MARK ? text.slice(1) : text);
     } catch (error) {
       this.#intake.refuse("invalid", `not JSON: ${messageOf(error)}`, payload, origin);
       return UNREADABLE;
