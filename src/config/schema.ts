@@ -12,8 +12,7 @@ import { uplink } from "./schema-uplink.ts";
 
 const location = {
   type: "object",
-  description:
-    "Where the gateway stands; given to readings that carry no position of their own only where a port says so.",
+  description: "Where the gateway stands. Not used yet.",
   examples: [{ lat: 38.94, lon: -120.05 }],
   additionalProperties: false,
   required: ["lat", "lon"],

@@ -18,14 +18,13 @@ export interface Condition {
 }
 
 /**
- * What is wrong at the moment, by component. Each change of state is one log line and one event, however often a
- * part repeats what it sees.
+ * What is wrong at the moment, by component. Each change of state is one log line, however often a part
+ * repeats what it sees.
  */
 export class Conditions {
   readonly #clock: Pick<Clock, "now">;
   readonly #log: Logger;
   readonly #active = new Map<string, Condition>();
-  readonly #listeners = new Set<(condition: Condition, active: boolean) => void>();
 
   constructor(clock: Pick<Clock, "now">, log: Logger) {
     this.#clock = clock;
@@ -40,7 +39,6 @@ export class Conditions {
     this.#active.set(key, condition);
     if (known?.severity === severity) return;
     this.#log[severity === "failing" ? "error" : "warn"]({ component, code }, detail);
-    for (const listener of this.#listeners) listener(condition, true);
   }
 
   /** Says that it is well again; does nothing where it was not raised. */
@@ -50,7 +48,6 @@ export class Conditions {
     if (condition === undefined) return;
     this.#active.delete(key);
     this.#log.info({ component, code }, "well again");
-    for (const listener of this.#listeners) listener(condition, false);
   }
 
   /** Clears every condition of a component. */
@@ -63,11 +60,5 @@ export class Conditions {
   /** All that is wrong now, in the order in which it was noticed. */
   list(): Condition[] {
     return [...this.#active.values()];
-  }
-
-  /** Calls `listener` at each change of state; the returned function ends that. */
-  onChange(listener: (condition: Condition, active: boolean) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
   }
 }

@@ -27,11 +27,6 @@ export class RecentIds {
     return this.#size;
   }
 
-  /** Whether the id (a UUID in its text form) is among the remembered ones. */
-  has(id: string): boolean {
-    return this.#index[this.#find(parseId(id, this.#words))] !== 0;
-  }
-
   /** Remembers an id; `false` where it was remembered already. */
   add(id: string): boolean {
     return this.#addWords(parseId(id, this.#words));

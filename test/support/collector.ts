@@ -7,19 +7,11 @@ import {
   type ServerResponse,
 } from "node:http";
 import { gunzipSync } from "node:zlib";
+import type { Observation } from "#src/observation/observation.js";
 
-export interface Received {
-  readonly id: string;
-  readonly class: string;
-  readonly ts_iso: string;
-  readonly confidence: number;
-  readonly lat?: number;
-  readonly lon?: number;
-  readonly source: string;
-  readonly priority: string;
-  readonly attributes: Record<string, unknown>;
+/** An observation as it arrives, with what the gateway added. */
+export interface Received extends Observation {
   readonly gateway: { readonly id: string; readonly seq: number; readonly received_at: string; readonly clock: string };
-  readonly traceparent?: string;
 }
 
 export interface Envelope {
