@@ -2,7 +2,7 @@
 import type { ClockQuality } from "../observation/observation.ts";
 import type { DeadLetterReason } from "./batch.ts";
 import type { Queue } from "./queue.ts";
-import { encodeSegment } from "./segment.ts";
+import { segmentOf } from "./segment.ts";
 import { Band, type Block, bandStart, type DeadLetter, type Store } from "./store.ts";
 
 /** Ids of dead letters, or all of them. */
@@ -114,7 +114,7 @@ export class DeadLetters {
 }
 
 function blockOf(letter: DeadLetter): Block {
-  const { body, rawBytes, rawCrc } = encodeSegment(letter.reading, 1);
+  const { body, rawBytes, rawCrc } = segmentOf([letter.reading]);
   const reading = JSON.parse(letter.reading) as {
     ts_iso: string;
     gateway: { received_at: string; clock: ClockQuality };

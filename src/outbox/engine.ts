@@ -12,11 +12,11 @@
 import { createHash } from "node:crypto";
 import { type ClockQuality, PRIORITIES } from "../observation/observation.ts";
 import type { Batch, BatchLimits, IndexRange, Settlement } from "./batch.ts";
-import { idOf, rebuilt, runsOf, textsOf } from "./block.ts";
+import { idOf, placeOf, rebuilt, runsOf, textsOf } from "./block.ts";
 import { type DeadLetterChange, type DeadLetterSelection, DeadLetters } from "./dead-letters.ts";
 import type { Ledger } from "./ledger.ts";
 import { isHeldBack, Queue, roomFor } from "./queue.ts";
-import { encodeSegment, gzipOf, plainOf, SEPARATOR, type Segment } from "./segment.ts";
+import { encodeSegment, gzipOf, plainOf, SEPARATOR, type Segment, segmentOf } from "./segment.ts";
 import { expand, merge, type Run, slice } from "./sequence.ts";
 import {
   BANDS,
@@ -34,10 +34,10 @@ import {
 /** Readings of one lane that are committed together, as the face collected them. */
 export interface NewBlock {
   readonly lane: number;
-  readonly firstSeq: number;
+  readonly runs: readonly Run[];
   readonly count: number;
-  /** The observations' JSON, joined by `SEPARATOR`. */
-  readonly text: string;
+  /** The observations' JSON in UTF-8, joined by `SEPARATOR`. */
+  readonly text: Uint8Array;
   readonly observedFrom: number;
   readonly observedTo: number;
   readonly acceptedAt: number;
@@ -163,7 +163,7 @@ export class Engine {
   part(leaseId: number, range: IndexRange): Batch {
     const lease = this.#lease(leaseId);
     const texts = this.#texts(lease).slice(range.from, range.to);
-    return this.#batch(leaseId, lease, range, [encodeSegment(texts.join(SEPARATOR), texts.length)]);
+    return this.#batch(leaseId, lease, range, [segmentOf(texts)]);
   }
 
   /** The ids of a lease's readings, in order. */
@@ -209,16 +209,15 @@ export class Engine {
   }
 
   #insert(blocks: readonly NewBlock[]): void {
-    for (const { lane, firstSeq, count, text, ...times } of blocks) {
+    for (const { lane, runs, count, text, ...times } of blocks) {
       const { body, rawBytes, rawCrc } = encodeSegment(text, count);
-      const lastSeq = firstSeq + count - 1;
-      const key = bandStart(Band.waiting(lane)) + firstSeq;
+      const { key, lastSeq, sequence } = placeOf(Band.waiting(lane), runs);
       this.#store.insertBlock({
         ...times,
         key,
         lastSeq,
         count,
-        sequence: null,
+        sequence,
         boot: this.#store.boot,
         rawBytes,
         rawCrc,

@@ -4,17 +4,9 @@
  */
 import { type Observation, PRIORITIES } from "../observation/observation.ts";
 import type { NewBlock } from "./engine.ts";
-import { withSeq } from "./observation-text.ts";
 import { ENVELOPE_BYTES, SEPARATOR } from "./segment.ts";
+import { append, type Run } from "./sequence.ts";
 import { LANES } from "./store.ts";
-
-interface Lane {
-  readonly texts: string[];
-  /** Of all texts, in UTF-16 code units. */
-  length: number;
-  observedFrom: string;
-  observedTo: string;
-}
 
 export interface BlockLimits {
   readonly maxReadings: number;
@@ -24,17 +16,69 @@ export interface BlockLimits {
 /** When the group was accepted, and what was known of the clock. */
 export type Acceptance = Pick<NewBlock, "acceptedAt" | "acceptedMonotonic" | "clock">;
 
-/** What a sequence number (15 digits at most) and the separator add to a reading's text. */
-const OVERHEAD = 15 + SEPARATOR.length;
+/** Room for a few readings: most groups on a quiet site are no larger. */
+const FIRST_BYTES = 2048;
+const SEPARATOR_BYTES = Buffer.from(SEPARATOR);
+/** UTF-8 takes no more for one UTF-16 code unit. */
+const MAX_BYTES_PER_UNIT = 3;
+
+/** A block that is being written: as bytes from the start, so that its size is known and its text is held once. */
+class OpenBlock {
+  readonly lane: number;
+  count = 0;
+  #bytes = Buffer.allocUnsafeSlow(FIRST_BYTES);
+  #used = 0;
+  #runs: Run[] = [];
+  #observedFrom = "~";
+  #observedTo = "";
+
+  constructor(lane: number) {
+    this.lane = lane;
+  }
+
+  /** Adds a reading; `false`, and nothing is changed, where the block would be larger than `maxBytes` and is not empty. */
+  add(text: string, time: string, seq: number, maxBytes: number): boolean {
+    const joined = this.count === 0 ? 0 : SEPARATOR_BYTES.length;
+    const at = this.#used + joined;
+    this.#makeRoom(at + text.length * MAX_BYTES_PER_UNIT);
+    const end = at + this.#bytes.write(text, at);
+    if (end > maxBytes && this.count > 0) return false;
+    if (joined > 0) SEPARATOR_BYTES.copy(this.#bytes, this.#used);
+    this.#used = end;
+    this.count++;
+    append(this.#runs, seq);
+    if (time < this.#observedFrom) this.#observedFrom = time;
+    if (time > this.#observedTo) this.#observedTo = time;
+    return true;
+  }
+
+  seal(acceptance: Acceptance): NewBlock {
+    return {
+      ...acceptance,
+      lane: this.lane,
+      runs: this.#runs,
+      count: this.count,
+      // A copy of its own: a view would take the whole of its buffer along on the way to the worker.
+      text: new Uint8Array(this.#bytes.subarray(0, this.#used)),
+      observedFrom: Date.parse(this.#observedFrom),
+      observedTo: Date.parse(this.#observedTo),
+    };
+  }
+
+  #makeRoom(bytes: number): void {
+    if (bytes <= this.#bytes.length) return;
+    const larger = Buffer.allocUnsafeSlow(Math.max(bytes, this.#bytes.length * 2));
+    this.#bytes.copy(larger, 0, 0, this.#used);
+    this.#bytes = larger;
+  }
+}
 
 export class Gathering {
   readonly #limits: BlockLimits;
-  readonly #lanes: Lane[] = Array.from({ length: LANES }, () => ({
-    texts: [],
-    length: 0,
-    observedFrom: "~",
-    observedTo: "",
-  }));
+  /** In the order in which they were begun. */
+  readonly #blocks: OpenBlock[] = [];
+  /** The one that takes the lane's next reading, by lane. */
+  readonly #open = new Array<OpenBlock | undefined>(LANES).fill(undefined);
   readonly waiters: (() => void)[] = [];
   count = 0;
   /** Characters gathered; close enough to bytes for a bound on memory. */
@@ -47,16 +91,18 @@ export class Gathering {
     this.#limits = { maxReadings: limits.maxReadings, maxBytes: limits.maxBytes - ENVELOPE_BYTES };
   }
 
-  add(observation: Observation, text: string, dueAt: number): void {
-    const lane = this.#lanes[PRIORITIES.indexOf(observation.priority)] as Lane;
-    lane.texts.push(text);
-    if (observation.ts_iso < lane.observedFrom) lane.observedFrom = observation.ts_iso;
-    if (observation.ts_iso > lane.observedTo) lane.observedTo = observation.ts_iso;
-    lane.length += text.length;
+  add(observation: Observation, text: string, seq: number, dueAt: number): void {
+    const { maxReadings, maxBytes } = this.#limits;
+    const lane = PRIORITIES.indexOf(observation.priority);
+    let block = this.#open[lane];
+    if (block === undefined || block.count === maxReadings || !block.add(text, observation.ts_iso, seq, maxBytes)) {
+      block = this.#begin(lane);
+      block.add(text, observation.ts_iso, seq, maxBytes);
+    }
     this.size += text.length;
     this.count++;
     if (dueAt < this.dueAt) this.dueAt = dueAt;
-    if (lane.texts.length >= this.#limits.maxReadings || this.size >= this.#limits.maxBytes) this.#full = true;
+    if (block.count === maxReadings || this.size >= maxBytes) this.#full = true;
   }
 
   /** A full group does not wait for its delay. */
@@ -64,37 +110,15 @@ export class Gathering {
     return this.#full;
   }
 
-  /** The group as blocks, each small enough for one request, with sequence numbers from `firstSeq` on. */
-  seal(firstSeq: number, acceptance: Acceptance): NewBlock[] {
-    const blocks: NewBlock[] = [];
-    let seq = firstSeq;
-    this.#lanes.forEach((lane, number) => {
-      // Most groups are so small that not even three bytes a character could fill a request: then nothing is counted.
-      const small = lane.length * 3 + lane.texts.length * OVERHEAD <= this.#limits.maxBytes;
-      let texts: string[] = [];
-      let bytes = 0;
-      const cut = (): void => {
-        if (texts.length === 0) return;
-        blocks.push({
-          ...acceptance,
-          lane: number,
-          firstSeq: seq - texts.length,
-          count: texts.length,
-          text: texts.join(SEPARATOR),
-          observedFrom: Date.parse(lane.observedFrom),
-          observedTo: Date.parse(lane.observedTo),
-        });
-        texts = [];
-        bytes = 0;
-      };
-      for (const text of lane.texts) {
-        const own = small ? 0 : Buffer.byteLength(text) + OVERHEAD;
-        if (texts.length === this.#limits.maxReadings || bytes + own > this.#limits.maxBytes) cut();
-        texts.push(withSeq(text, seq++));
-        bytes += own;
-      }
-      cut();
-    });
-    return blocks;
+  /** The group as blocks, each small enough for one request. */
+  seal(acceptance: Acceptance): NewBlock[] {
+    return this.#blocks.map((block) => block.seal(acceptance));
+  }
+
+  #begin(lane: number): OpenBlock {
+    const block = new OpenBlock(lane);
+    this.#blocks.push(block);
+    this.#open[lane] = block;
+    return block;
   }
 }

@@ -144,8 +144,9 @@ export class Outbox implements BatchSource {
     let accepted = 0;
     for (const observation of observations) {
       if (!this.#recent.add(observation.id)) continue;
-      const text = this.#writer.write(observation, receivedAt, quality);
-      this.#gathering.add(observation, text, now + this.#delays[observation.priority]);
+      const seq = this.#nextSeq++;
+      const text = this.#writer.write(observation, receivedAt, quality, seq);
+      this.#gathering.add(observation, text, seq, now + this.#delays[observation.priority]);
       accepted++;
     }
     const duplicates = observations.length - accepted;
@@ -333,8 +334,7 @@ export class Outbox implements BatchSource {
     this.#settleDueAt = Number.POSITIVE_INFINITY;
     this.#duplicates = 0;
     this.#committing = group;
-    const blocks = group.count === 0 ? [] : group.seal(this.#nextSeq, this.#acceptance());
-    this.#nextSeq += group.count;
+    const blocks = group.seal(this.#acceptance());
     if (!(await this.#write(blocks, settlements, duplicates))) return;
     this.#committing = undefined;
     this.#duplicatesCommitting = 0;

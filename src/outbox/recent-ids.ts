@@ -38,29 +38,31 @@ export class RecentIds {
   }
 
   #addWords(words: Uint32Array): boolean {
-    if (this.#index[this.#find(words)] !== 0) return false;
-    if (this.#size === this.#capacity) this.#forget(this.#next);
-    else this.#size++;
+    let slot = this.#find(words, 0);
+    if (this.#index[slot] !== 0) return false;
+    if (this.#size === this.#capacity) {
+      this.#forget(this.#next);
+      slot = this.#find(words, 0);
+    } else this.#size++;
     this.#ring.set(words, this.#next * 4);
-    this.#index[this.#find(words)] = this.#next + 1;
+    this.#index[slot] = this.#next + 1;
     this.#next = (this.#next + 1) % this.#capacity;
     return true;
   }
 
-  /** The slot that holds these words, or the empty one where they would go. */
-  #find(words: Uint32Array): number {
-    let slot = this.#home(words, 0);
+  /** The slot that holds the four words at `at`, or the empty one where they would go. */
+  #find(words: Uint32Array, at: number): number {
+    let slot = this.#home(words, at);
     for (;;) {
       const entry = this.#index[slot] ?? 0;
-      if (entry === 0 || this.#matches(entry - 1, words)) return slot;
+      if (entry === 0 || this.#matches((entry - 1) * 4, words, at)) return slot;
       slot = (slot + 1) & this.#mask;
     }
   }
 
-  #matches(position: number, words: Uint32Array): boolean {
-    const at = position * 4;
-    const ring = this.#ring;
-    return ring[at] === words[0] && ring[at + 1] === words[1] && ring[at + 2] === words[2] && ring[at + 3] === words[3];
+  #matches(kept: number, words: Uint32Array, at: number): boolean {
+    for (let word = 0; word < 4; word++) if (this.#ring[kept + word] !== words[at + word]) return false;
+    return true;
   }
 
   /** Where an id's probe begins. All words take part: in a time-ordered UUID some are alike for long. */
@@ -74,7 +76,7 @@ export class RecentIds {
   /** Empties the slot of a ring position and closes the gap, so that no probe ends too early. */
   #forget(position: number): void {
     const at = position * 4;
-    let hole = this.#find(this.#ring.subarray(at, at + 4));
+    let hole = this.#find(this.#ring, at);
     let slot = hole;
     for (;;) {
       slot = (slot + 1) & this.#mask;
@@ -91,16 +93,23 @@ export class RecentIds {
   }
 }
 
-/** A UUID's text as four 32-bit words. */
+/** The value of a hexadecimal digit, by its character code. */
+const DIGITS = new Uint8Array(128);
+for (const digit of "0123456789abcdefABCDEF") DIGITS[digit.charCodeAt(0)] = Number.parseInt(digit, 16);
+
+/** A UUID's text (RFC 9562, section 4) as four 32-bit words. */
 export function parseId(id: string, into: Uint32Array = new Uint32Array(4)): Uint32Array {
-  let word = 0;
-  let digits = 0;
-  for (let at = 0; at < id.length; at++) {
-    const code = id.charCodeAt(at);
-    if (code === 0x2d) continue;
-    word = (word << 4) | (code <= 0x39 ? code - 0x30 : (code | 0x20) - 0x57);
-    digits++;
-    if ((digits & 7) === 0) into[(digits >> 3) - 1] = word;
-  }
+  into[0] = (quarter(id, 0) << 16) | quarter(id, 4);
+  into[1] = (quarter(id, 9) << 16) | quarter(id, 14);
+  into[2] = (quarter(id, 19) << 16) | quarter(id, 24);
+  into[3] = (quarter(id, 28) << 16) | quarter(id, 32);
   return into;
+}
+
+function quarter(id: string, at: number): number {
+  return (digit(id, at) << 12) | (digit(id, at + 1) << 8) | (digit(id, at + 2) << 4) | digit(id, at + 3);
+}
+
+function digit(id: string, at: number): number {
+  return DIGITS[id.charCodeAt(at)] ?? 0;
 }

@@ -32,9 +32,13 @@ export interface Segment {
   readonly count: number;
 }
 
-/** The text of readings that are JSON already, as a segment. */
-export function encodeSegment(text: string, count: number): Segment {
-  const raw = Buffer.from(text, "utf8");
+/** Readings that are JSON already, as a segment. */
+export function segmentOf(texts: readonly string[]): Segment {
+  return encodeSegment(Buffer.from(texts.join(SEPARATOR), "utf8"), texts.length);
+}
+
+/** The text of `count` readings, joined already, as a segment. */
+export function encodeSegment(raw: Uint8Array, count: number): Segment {
   const body = deflateRawSync(raw, { level: STORED_LEVEL, finishFlush: constants.Z_FULL_FLUSH });
   return { body, rawBytes: raw.length, rawCrc: crc32(raw), count };
 }

@@ -15,13 +15,16 @@ export function expand(runs: readonly Run[]): number[] {
 
 /** Ascending numbers as the fewest runs. */
 export function collapse(numbers: readonly number[]): Run[] {
-  const runs: [number, number][] = [];
-  for (const seq of numbers) {
-    const run = runs.at(-1);
-    if (run !== undefined && run[1] + 1 === seq) run[1] = seq;
-    else runs.push([seq, seq]);
-  }
+  const runs: Run[] = [];
+  for (const seq of numbers) append(runs, seq);
   return runs;
+}
+
+/** Adds a number that is larger than all of the runs'. */
+export function append(runs: Run[], seq: number): void {
+  const [first, last] = runs.at(-1) ?? [];
+  if (first !== undefined && last === seq - 1) runs[runs.length - 1] = [first, seq];
+  else runs.push([seq, seq]);
 }
 
 /** Runs of several blocks as the fewest, in ascending order, whatever blocks they came from. */

@@ -10,8 +10,9 @@ import fc from "fast-check";
 import { PRIORITIES } from "#src/observation/observation.js";
 import type { Batch } from "#src/outbox/batch.js";
 import { Engine } from "#src/outbox/engine.js";
+import { Gathering } from "#src/outbox/gathering.js";
 import { imbalance, type Ledger } from "#src/outbox/ledger.js";
-import { ObservationWriter, withSeq } from "#src/outbox/observation-text.js";
+import { ObservationWriter } from "#src/outbox/observation-text.js";
 import { Store } from "#src/outbox/store.js";
 import { observation } from "../support/observations.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -72,26 +73,14 @@ class World {
   }
 
   commit(lanes: readonly number[]): void {
-    let seq = this.readings.length + 1;
-    const blocks = [0, 1, 2, 3].flatMap((lane) => {
-      const count = lanes.filter((wanted) => wanted === lane).length;
-      if (count === 0) return [];
-      const firstSeq = seq;
-      const texts = Array.from({ length: count }, () => {
-        const made = observation({ priority: PRIORITIES[lane] ?? "low" });
-        const text = this.#writer.write(made, 1_780_000_000_000, "synchronised");
-        this.readings.push({ id: made.id, lane, seq, fate: "pending", leased: false, deferred: false, dueAt: 0 });
-        return withSeq(text, seq++);
-      });
-      const times = {
-        observedFrom: 1,
-        observedTo: 2,
-        acceptedAt: 3,
-        acceptedMonotonic: 4,
-        clock: "synchronised" as const,
-      };
-      return [{ lane, firstSeq, count, text: texts.join(",\n"), ...times }];
-    });
+    const gathering = new Gathering({ maxReadings: LIMITS.maxReadings, maxBytes: LIMITS.maxBytes });
+    for (const lane of lanes) {
+      const seq = this.readings.length + 1;
+      const made = observation({ priority: PRIORITIES[lane] ?? "low" });
+      gathering.add(made, this.#writer.write(made, 1_780_000_000_000, "synchronised", seq), seq, 0);
+      this.readings.push({ id: made.id, lane, seq, fate: "pending", leased: false, deferred: false, dueAt: 0 });
+    }
+    const blocks = gathering.seal({ acceptedAt: 3, acceptedMonotonic: 4, clock: "synchronised" });
     this.engine.commit({ blocks, settlements: [], duplicates: 0 });
   }
 
