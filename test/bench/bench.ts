@@ -41,9 +41,11 @@ async function inFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
   }
 }
 
-/** Median rates of both targets under the same load, in turn. */
+/** Median rates of both targets under the same load, in turn, after one turn each that only warms them up. */
 async function compare(a: Target, b: Target, load: Parameters<typeof publishLoad>[1]): Promise<[number, number]> {
   const rates: [number[], number[]] = [[], []];
+  await publishLoad(a, load);
+  await publishLoad(b, load);
   for (let round = 0; round < ROUNDS; round++) {
     rates[0].push((await publishLoad(a, load)).perSecond);
     rates[1].push((await publishLoad(b, load)).perSecond);
