@@ -34,6 +34,13 @@ export async function publishLoad(
   return { acknowledged, seconds, perSecond: acknowledged / seconds };
 }
 
+/** One reading a message at a steady `perSecond` on one connection, whatever is acknowledged; resolves when all are. */
+export async function steadyLoad(target: Target, load: { perSecond: number; seconds: number }): Promise<void> {
+  const publisher = await Publisher.open(target, "steady", packetsFor(load.perSecond * load.seconds, 0, 1));
+  await publisher.runSteadily(load.perSecond);
+  publisher.close();
+}
+
 /** Connections that stay open and send nothing; the returned function closes them. */
 export async function idleConnections(target: Target, count: number): Promise<() => void> {
   const all = await Promise.all(
@@ -94,6 +101,8 @@ class Publisher {
   #sent = 0;
   #ackBytes = 0;
   #window = 0;
+  /** Packets that may be sent by now. */
+  #due = Number.POSITIVE_INFINITY;
   #finish: (() => void) | undefined;
 
   private constructor(socket: Socket, packets: readonly Buffer[]) {
@@ -132,6 +141,18 @@ class Publisher {
     });
   }
 
+  async runSteadily(perSecond: number): Promise<void> {
+    this.#due = 0;
+    const done = this.run(Number.POSITIVE_INFINITY);
+    const from = performance.now();
+    while (this.#due < this.#packets.length) {
+      this.#due = Math.floor(((performance.now() - from) / 1000) * perSecond);
+      this.#fill();
+      await new Promise((resolve) => setTimeout(resolve, 1000 / perSecond));
+    }
+    await done;
+  }
+
   close(): void {
     this.#socket.removeAllListeners("close");
     this.#socket.destroy();
@@ -144,7 +165,7 @@ class Publisher {
   }
 
   #fill(): void {
-    const upTo = Math.min(this.#packets.length, Math.floor(this.#ackBytes / PUBACK_BYTES) + this.#window);
+    const upTo = Math.min(this.#packets.length, this.#due, Math.floor(this.#ackBytes / PUBACK_BYTES) + this.#window);
     if (upTo > this.#sent) this.#socket.write(Buffer.concat(this.#packets.slice(this.#sent, upTo)));
     this.#sent = upTo;
   }

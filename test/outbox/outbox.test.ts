@@ -175,6 +175,28 @@ test("a commit waits for company as long as its priority allows, and a full grou
   await outbox.close();
 });
 
+test("what gathers while a commit is under way does not wait for company, and what comes after it does", async (t) => {
+  const clock = new TestClock();
+  const delays = { critical: 0, high: 0, normal: 1000, low: 1000 };
+  const outbox = await openOutbox(temporaryFolder(t), { commitDelay: delays }, clock);
+  const gathered: Promise<void>[] = [];
+  const first = committed(outbox, [observation({ priority: "critical" })]);
+  await new Promise<void>((resolve) => setImmediate(resolve));
+  for (let n = 0; n < 3; n++) gathered.push(committed(outbox, [observation({ priority: "low" })]));
+  await Promise.all([first, ...gathered]);
+  assert.equal(outbox.ledger().accepted, 4, "although no time has passed");
+
+  let acknowledged = false;
+  const late = committed(outbox, [observation()]).then(() => {
+    acknowledged = true;
+  });
+  await clock.advance(999);
+  assert.equal(acknowledged, false, "nothing is under way: it waits for company as long as it may");
+  await clock.advance(1);
+  await late;
+  await outbox.close();
+});
+
 test("what a lease did not settle waits again after a restart, with the same ids and the same key", async (t) => {
   const folder = temporaryFolder(t);
   let outbox = await openOutbox(folder);
