@@ -6,6 +6,7 @@ import type { Conditions } from "./kernel/conditions.ts";
 import { version } from "./kernel/version.ts";
 import { PRIORITIES, type Priority } from "./observation/observation.ts";
 import type { DeviceView, GatewayView, SourceView, UplinkView } from "./operations/view.ts";
+import type { WearMeter } from "./operations/wear.ts";
 import { adminOf, statsOf } from "./outbox/admin.ts";
 import type { Outbox } from "./outbox/outbox.ts";
 import type { MqttBroker } from "./sources/broker.ts";
@@ -25,6 +26,7 @@ export interface ViewedParts {
   readonly serial: readonly SerialSource[];
   readonly forwarder: Forwarder | undefined;
   readonly uplinkUrl: string | undefined;
+  readonly wear: WearMeter;
   readonly metrics: GatewayView["metrics"];
   readonly state: { ready: boolean; fatal: string | undefined };
 }
@@ -53,6 +55,7 @@ export function viewOf(parts: ViewedParts): GatewayView {
     sources: () => sourcesOf(parts),
     devices: () => devicesOf(parts.intake),
     clock: () => ({ quality: parts.clockWatch.quality() }),
+    wear: () => parts.wear.view(),
     conditions: () => parts.conditions.list(),
     outboxAdmin: adminOf(
       {

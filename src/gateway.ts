@@ -21,6 +21,7 @@ import { registerMetrics } from "./operations/metrics.ts";
 import { statusLine } from "./operations/status.ts";
 import { type Notify, systemdNotify, Watchdog, watchdogTimeout } from "./operations/systemd.ts";
 import type { GatewayView } from "./operations/view.ts";
+import { WearMeter, writtenBytes } from "./operations/wear.ts";
 import { Outbox } from "./outbox/outbox.ts";
 import { MqttBroker } from "./sources/broker.ts";
 import { ReadingsIntake } from "./sources/readings-intake.ts";
@@ -108,6 +109,7 @@ export class Gateway {
       conditions,
       telemetry: this.#telemetry,
     });
+    const wear = this.#measureWear(outbox);
     const { url } = this.#config.uplink;
     const view = viewOf({
       config: this.#config,
@@ -120,6 +122,7 @@ export class Gateway {
       serial,
       forwarder,
       uplinkUrl: url === undefined ? undefined : redactUrl(url),
+      wear,
       metrics: this.#telemetry.metrics,
       state: this.#state,
     });
@@ -159,6 +162,21 @@ export class Gateway {
     );
     this.#stops.push(() => outbox.close());
     return outbox;
+  }
+
+  #measureWear(outbox: Outbox): WearMeter {
+    const wear = new WearMeter({
+      clock: this.#clock,
+      enduranceBytes: this.#config.outbox.cardEndurance,
+      read: () => ({
+        writtenBytes: writtenBytes(),
+        accepted: outbox.ledger().accepted,
+        commits: outbox.commits,
+      }),
+    });
+    wear.start();
+    this.#stops.push(() => wear.stop());
+    return wear;
   }
 
   /** The forwarder; none where no uplink is configured. */

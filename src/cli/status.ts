@@ -6,6 +6,7 @@ import { configOption } from "./config-file.ts";
 import { Daemon, type DaemonOptions, daemonUrl } from "./daemon.ts";
 import { ago, count, json, printable, size, span, table } from "./format.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
+import { wearText, writesText } from "./wear.ts";
 
 const REFRESH_MS = 2_000;
 const CLEAR_SCREEN = "\u001b[2J\u001b[H";
@@ -81,13 +82,19 @@ function conditionRows({ conditions, time }: Status): string[][] {
   ]);
 }
 
-function outboxRows({ outbox }: Status): string[][] {
+function outboxRows({ outbox, wear }: Status): string[][] {
   const lanes = Object.entries(outbox.pendingByPriority).filter(([, n]) => n > 0);
   return [
     ["waiting", `${count(outbox.pending)}${lanes.map(([name, n]) => `, ${count(n)} ${name}`).join("")}`],
     ["oldest", outbox.pending === 0 ? "-" : span(outbox.oldestAgeSeconds)],
     ["in use", `${size(outbox.bytes)} of ${size(outbox.maxBytes)}`],
     ["dead letters", count(outbox.deadLetters)],
+    ...(wear === null
+      ? []
+      : [
+          ["writes", writesText(wear)],
+          ["card wear", wearText(wear)],
+        ]),
   ];
 }
 

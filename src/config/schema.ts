@@ -337,6 +337,13 @@ export const configSchema = {
             low: duration("1s", "For low priority.", atMostAnHour),
           },
         },
+        cardEndurance: size(
+          "10TiB",
+          "Writes the card is rated for (TBW), to estimate its wear; the default is a guess for 32 GB.",
+          {
+            atLeast: "1GiB",
+          },
+        ),
         reserveFreeDisk: size("256MiB", "With less free space than this the outbox stops growing."),
         maxDeadLetters: {
           type: "integer",

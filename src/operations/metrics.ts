@@ -2,12 +2,12 @@
  * Metrics that are read from the gateway at each scrape, rather than counted beside it: so they cannot disagree with the
  * ledger. What only the doer knows (requests, commits, refusals) is registered by the doer.
  */
-import { readFileSync } from "node:fs";
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import type { Clock } from "../kernel/clock.ts";
 import { PRIORITIES } from "../observation/observation.ts";
 import { FATE_LABELS, FATE_NAMES } from "./health.ts";
 import type { GatewayView } from "./view.ts";
+import type { WearView } from "./wear.ts";
 
 const LAG_EVERY_MS = 250;
 const LAG_BUCKETS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
@@ -19,6 +19,7 @@ const LAG_BUCKETS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
 export function registerMetrics(view: GatewayView, clock: Clock): () => void {
   registerLedger(view);
   registerOutbox(view);
+  registerWear(view);
   registerProcess(view, clock);
   return measureEventLoop(view.metrics, clock);
 }
@@ -101,10 +102,38 @@ function registerOutbox(view: GatewayView): void {
   );
   const oldest = "Age of the oldest reading that waits; 0 where none waits.";
   gauge(metrics, "outbox_oldest_age_seconds", oldest, () => view.outbox().oldestAgeSeconds);
-  if (writtenBytes() !== undefined) {
-    const help = "Bytes that the process has sent to storage, as the kernel counts them: nearly all are the outbox's.";
-    total(metrics, "outbox_written_bytes", help, () => writtenBytes() ?? 0);
-  }
+}
+
+/** Commits per second are the rate of `summit_edge_outbox_commit_seconds_count`. */
+function registerWear(view: GatewayView): void {
+  const { metrics } = view;
+  if (view.wear() === undefined) return;
+  const wear = (read: (now: WearView) => number | undefined) => () => {
+    const now = view.wear();
+    return (now === undefined ? undefined : read(now)) ?? Number.NaN;
+  };
+  const written = "Bytes that the process has sent to storage, as the kernel counts them: nearly all are the outbox's.";
+  total(metrics, "outbox_written_bytes", written, () => view.wear()?.writtenBytes ?? 0);
+  const perReading = "The same for each reading accepted, over the last 24 hours at the most; NaN where none was.";
+  gauge(
+    metrics,
+    "outbox_written_bytes_per_reading",
+    perReading,
+    wear((now) => now.bytesPerReading),
+  );
+  const perYear = "What a year at that rate would write, before the card's own amplification; NaN in the first minute.";
+  gauge(
+    metrics,
+    "outbox_wear_bytes_per_year",
+    perYear,
+    wear((now) => now.bytesPerYear),
+  );
+  gauge(
+    metrics,
+    "outbox_card_endurance_bytes",
+    "outbox.cardEndurance.",
+    wear((now) => now.enduranceBytes),
+  );
 }
 
 function registerProcess(view: GatewayView, clock: Clock): void {
@@ -122,16 +151,6 @@ function registerProcess(view: GatewayView, clock: Clock): void {
     labelNames: ["gateway", "version", "node"],
     registers: [metrics],
   }).set({ gateway: view.id, version: view.version, node: process.version }, 1);
-}
-
-/** `write_bytes` of proc(5)'s /proc/self/io; `undefined` where the kernel does not account for it. */
-function writtenBytes(): number | undefined {
-  try {
-    const found = /^write_bytes: (\d+)$/m.exec(readFileSync("/proc/self/io", "latin1"));
-    return found?.[1] === undefined ? undefined : Number(found[1]);
-  } catch {
-    return undefined;
-  }
 }
 
 /** How much later than asked a timer fires: what everything else on the main thread waits as well. */

@@ -2,6 +2,8 @@
 import type { FromSchema } from "json-schema-to-ts";
 
 const count = { type: "integer", minimum: 0 } as const;
+const amount = { type: "number", minimum: 0 } as const;
+const amountOrNull = { type: ["number", "null"], minimum: 0 } as const;
 const text = { type: "string" } as const;
 const time = { type: ["string", "null"], format: "date-time" } as const;
 const strict = { type: "object", additionalProperties: false } as const;
@@ -100,6 +102,21 @@ export const status = having({
   ),
   devices: listOf(having({ source: text, via: text, accepted: count, lastReadingAt: time })),
   clock: having({ quality: { type: "string", enum: ["synchronised", "unsynchronised", "stepped"] } }),
+  wear: {
+    description: "What is written, before the file system's journal and the card's own amplification.",
+    anyOf: [
+      { type: "null" },
+      having({
+        writtenBytes: count,
+        measuredSeconds: amount,
+        bytesPerReading: amountOrNull,
+        commitsPerSecond: amount,
+        bytesPerYear: amountOrNull,
+        enduranceBytes: count,
+        enduranceSharePerYear: amountOrNull,
+      }),
+    ],
+  },
   conditions: listOf(condition),
 });
 

@@ -2,6 +2,7 @@
 import type { Condition } from "../kernel/conditions.ts";
 import type { ComponentHealth, Health } from "./health.ts";
 import type { DeviceView, GatewayView, SourceView, UplinkFailure } from "./view.ts";
+import type { WearView } from "./wear.ts";
 
 const iso = (wall: number): string => new Date(wall).toISOString();
 const isoOrNull = (wall: number | undefined): string | null => (wall === undefined ? null : iso(wall));
@@ -13,6 +14,13 @@ const readingTime = <T extends SourceView | DeviceView>(each: T) => ({
 });
 const failureOut = (failure: UplinkFailure | undefined) =>
   failure === undefined ? null : { ...failure, at: iso(failure.at) };
+
+function wearOut(wear: WearView | undefined) {
+  if (wear === undefined) return null;
+  const { bytesPerReading = null, bytesPerYear = null, enduranceBytes } = wear;
+  const enduranceSharePerYear = bytesPerYear === null || enduranceBytes === 0 ? null : bytesPerYear / enduranceBytes;
+  return { ...wear, bytesPerReading, bytesPerYear, enduranceSharePerYear };
+}
 
 /** `GET /api/v1/status`: the contract's members, and health, conditions, devices and the time besides. */
 export function statusOf(view: GatewayView, health: Health, at: { readonly now: number; readonly monotonic: number }) {
@@ -39,6 +47,7 @@ export function statusOf(view: GatewayView, health: Health, at: { readonly now: 
     sources: view.sources().map(readingTime),
     devices: view.devices().map(readingTime),
     clock: view.clock(),
+    wear: wearOut(view.wear()),
     conditions: health.components.flatMap(({ conditions }) => conditions.map(conditionOut)),
   };
 }

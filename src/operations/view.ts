@@ -9,6 +9,7 @@ import type { Registry } from "prom-client";
 import type { Condition } from "../kernel/conditions.ts";
 import type { ClockQuality, Observation, Priority } from "../observation/observation.ts";
 import type { Ledger } from "../outbox/ledger.ts";
+import type { WearView } from "./wear.ts";
 
 export type Liveness = { readonly ok: true } | { readonly ok: false; readonly reason: string };
 
@@ -95,6 +96,8 @@ export interface GatewayView {
   sources(): readonly SourceView[];
   devices(): readonly DeviceView[];
   clock(): ClockView;
+  /** `undefined` where the kernel does not account for what is written. */
+  wear(): WearView | undefined;
   conditions(): readonly Condition[];
   readonly outboxAdmin: OutboxAdmin;
   readonly metrics: Registry;

@@ -89,6 +89,7 @@ export class Outbox implements BatchSource {
   #cancelTimer: (() => void) | undefined;
   #cancelDeferred: (() => void) | undefined;
   #soon = false;
+  #commits = 0;
   #flushing = false;
   #dead = false;
   #idle: (() => void)[] = [];
@@ -222,6 +223,11 @@ export class Outbox implements BatchSource {
   /** What there is, in numbers, as of the last commit. */
   books(): Books {
     return this.#known;
+  }
+
+  /** Commits since the start. */
+  get commits(): number {
+    return this.#commits;
   }
 
   /** Waiting readings in the order in which they would be sent. */
@@ -384,6 +390,7 @@ export class Outbox implements BatchSource {
       const fates = settlements.map(({ lease, settlement }) => ({ lease, settlement }));
       const { seconds } = await this.#worker.call("commit", { blocks, settlements: fates, duplicates });
       this.#commitSeconds.observe(seconds);
+      this.#commits++;
       for (const { committed } of settlements) committed();
       return "written";
     } catch (thrown) {

@@ -79,6 +79,11 @@ test("the page shows health, outbox, uplink, books and sources, without a compla
   assert.equal(await shown("#pending"), "15");
   assert.equal(await shown("#oldest"), "1 min 1 s");
   assert.equal(await shown("#bytes"), "80.0 KiB of 2.0 GiB (0 %)");
+  assert.equal(await shown("#writes"), "558 B a reading, 4.1 commits a second (over the last 2 h 0 min)");
+  assert.match(
+    await shown("#wear"),
+    /^60\.0 GiB a year, 0\.6 % of the 10\.0 TiB .*, before the card's own amplification$/,
+  );
   assert.equal(await shown("#breaker"), "closed");
   assert.equal(await shown("#uplink-say"), "Fusion takes readings.");
   assert.match(await shown("#balance"), /^The books balance\. 120 accepted = 95 \+ 15 \+ 4 \+ 3 \+ 2 \+ 1$/);

@@ -85,6 +85,11 @@ test("status tells a person how the gateway is", async () => {
   assert.match(text, /failing {2}serial:mast {2}port-gone {2}1 min \d s ago {2}\/dev\/ttyUSB0 is gone/);
   assert.match(text, /waiting +15, 1 critical, 2 high, 4 normal, 8 low\n/);
   assert.match(text, /in use +80\.0 KiB of 2\.0 GiB\n/);
+  assert.match(text, /writes +558 B a reading, 4\.1 commits a second \(over the last 2 h 0 min\)\n/);
+  assert.match(
+    text,
+    /card wear +60\.0 GiB a year, 0\.6 % of the 10\.0 TiB in outbox\.cardEndurance, before the card's/,
+  );
   assert.match(text, /The books balance\. Duplicates: 7\. Refused: 5 invalid\./);
   assert.match(text, /mast +serial +open +never +20 +0\n/);
 });

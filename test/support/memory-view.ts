@@ -13,6 +13,7 @@ import type {
   StoredReading,
   UplinkView,
 } from "#src/operations/view.js";
+import type { WearView } from "#src/operations/wear.js";
 import type { Ledger } from "#src/outbox/ledger.js";
 
 const NOON = Date.UTC(2026, 6, 1, 12);
@@ -56,6 +57,7 @@ export class MemoryGatewayView implements GatewayView {
     sources: SourceView[];
     devices: DeviceView[];
     clock: ClockView;
+    wear: WearView | undefined;
     conditions: Condition[];
   } = {
     ready: true,
@@ -94,6 +96,14 @@ export class MemoryGatewayView implements GatewayView {
     ],
     devices: [{ source: "mast-3", via: "mqtt", accepted: 100, lastReadingAt: NOON }],
     clock: { quality: "synchronised" },
+    wear: {
+      writtenBytes: 5_000_000,
+      measuredSeconds: 7200,
+      bytesPerReading: 558.2,
+      commitsPerSecond: 4.08,
+      bytesPerYear: 60 * 2 ** 30,
+      enduranceBytes: 10 * 2 ** 40,
+    },
     conditions: [],
   };
 
@@ -111,6 +121,7 @@ export class MemoryGatewayView implements GatewayView {
   sources = () => this.facts.sources;
   devices = () => this.facts.devices;
   clock = () => this.facts.clock;
+  wear = () => this.facts.wear;
   conditions = () => this.facts.conditions;
 
   readonly outboxAdmin: OutboxAdmin = {
