@@ -15,6 +15,7 @@ const GROUPS: Readonly<Record<string, () => Promise<AddCommand>>> = {
   status: async () => (await import("./cli/status.ts")).addStatusCommand,
   outbox: async () => (await import("./cli/outbox.ts")).addOutboxCommand,
   "dead-letters": async () => (await import("./cli/dead-letters.ts")).addDeadLettersCommand,
+  doctor: async () => (await import("./cli/doctor.ts")).addDoctorCommand,
   demo: async () => (await import("./cli/demo.ts")).addDemoCommand,
   simulate: async () => (await import("./cli/simulate.ts")).addSimulateCommand,
   fusion: async () => (await import("./cli/fusion.ts")).addFusionCommand,

@@ -7,6 +7,11 @@ import * as x509 from "@peculiar/x509";
 const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const DAY_MS = 86_400_000;
 
+interface IssueOptions {
+  readonly usage?: "clientAuth" | "serverAuth";
+  readonly notAfter?: Date;
+}
+
 /** A certificate authority for client certificates, its files in `folder`. */
 export class Authority {
   readonly caFile: string;
@@ -37,19 +42,28 @@ export class Authority {
     return authority;
   }
 
-  /** Issues a client certificate and returns the paths of its files. */
-  async issue(commonName: string): Promise<{ certFile: string; keyFile: string }> {
+  /** Issues a client's certificate, or a server's on loopback, and returns the paths of its files. */
+  async issue(
+    commonName: string,
+    { usage = "clientAuth", notAfter = new Date(Date.now() + DAY_MS) }: IssueOptions = {},
+  ): Promise<{ certFile: string; keyFile: string }> {
     const keys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
     const certificate = await x509.X509CertificateGenerator.create({
       serialNumber: Buffer.from(webcrypto.getRandomValues(new Uint8Array(8))).toString("hex"),
       subject: `CN=${commonName}`,
       issuer: `CN=${this.#name}`,
-      notBefore: new Date(Date.now() - DAY_MS),
-      notAfter: new Date(Date.now() + DAY_MS),
+      notBefore: new Date(Date.now() - 2 * DAY_MS),
+      notAfter,
       publicKey: keys.publicKey,
       signingKey: this.#keys.privateKey,
       signingAlgorithm: algorithm,
-      extensions: [new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth])],
+      extensions: [
+        new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage[usage]]),
+        new x509.SubjectAlternativeNameExtension([
+          { type: "dns", value: "localhost" },
+          { type: "ip", value: "127.0.0.1" },
+        ]),
+      ],
     });
     const base = join(this.#folder, `${this.#name}-${Buffer.from(commonName).toString("hex")}`);
     writeFileSync(`${base}.pem`, certificate.toString("pem"));

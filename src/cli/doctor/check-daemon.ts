@@ -1,0 +1,97 @@
+/** The daemon and its outbox: what it says of itself while it runs, and what its files tell while it does not. Pure. */
+import type { Status } from "../../operations/status.ts";
+import { imbalance } from "../../outbox/ledger.ts";
+import { count, size, span } from "../format.ts";
+import { wearText, writesText } from "../wear.ts";
+import { type Finding, fail, ok, warn } from "./finding.ts";
+
+export type DaemonFact =
+  | { readonly kind: "answers"; readonly status: Status }
+  /** Process `pid` holds the data folder, and the daemon cannot be asked. */
+  | { readonly kind: "silent"; readonly pid: number; readonly why: string }
+  | { readonly kind: "stopped" };
+
+export function checkDaemon(daemon: DaemonFact, gatewayId: string): Finding {
+  const journal = "journalctl -u summit-edge -n 50";
+  switch (daemon.kind) {
+    case "stopped":
+      return warn("daemon", "it does not run", `Start it: systemctl start summit-edge; its log: ${journal}`);
+    case "silent":
+      return fail(
+        "daemon",
+        `process ${daemon.pid} has the outbox open, but ${daemon.why}`,
+        `Look at its log: ${journal}`,
+      );
+    case "answers": {
+      const { gateway, version, uptimeSeconds } = daemon.status;
+      if (gateway === gatewayId)
+        return ok("daemon", `${gateway}, version ${version}, running for ${span(uptimeSeconds)}`);
+      const hint = "Restart it if gateway.id was changed; else give this one an http.port of its own.";
+      return fail("daemon", `it is ${gateway} that answers, not ${gatewayId}`, hint);
+    }
+  }
+}
+
+/** What the daemon itself has noticed. */
+export function checkConditions({ conditions }: Pick<Status, "conditions">): Finding[] {
+  return conditions.map(({ component, severity, detail, code }) =>
+    (severity === "failing" ? fail : warn)(component, detail, `${code}: see summit-edge status, and the log.`),
+  );
+}
+
+export interface OutboxFileFact {
+  readonly path: string;
+  readonly exists: boolean;
+  /** With its write-ahead log. */
+  readonly bytes: number;
+  /** Above 0 where whoever wrote it last did not close the file. */
+  readonly walBytes: number;
+  readonly maxBytes: number;
+}
+
+const NEARLY_FULL = 0.9;
+
+/** While no daemon has it open: from the files alone, for opening them would take the daemon's place. */
+export function checkOutboxFile({ path, exists, bytes, walBytes, maxBytes }: OutboxFileFact): Finding {
+  if (!exists) return ok("outbox", `${path} is not there yet; the daemon makes it`);
+  const used = `${path}: ${size(bytes)} of ${size(maxBytes)}`;
+  if (walBytes > 0) {
+    const hint = "Nothing that was acknowledged is lost by that: the next start puts it in order.";
+    return warn("outbox", `${used}; the last stop was not a clean one`, hint);
+  }
+  return bytes >= NEARLY_FULL * maxBytes ? nearlyFull(used) : ok("outbox", `${used}; closed cleanly`);
+}
+
+/** While the daemon runs: from its own numbers. */
+export function checkOutbox({ outbox, ledger }: Pick<Status, "outbox" | "ledger">): Finding[] {
+  const { pending, bytes, maxBytes, oldestAgeSeconds, deadLetters } = outbox;
+  const oldest = pending === 0 ? "" : `, the oldest for ${span(oldestAgeSeconds)}`;
+  const used = `${count(pending)} waiting${oldest}; ${size(bytes)} of ${size(maxBytes)}`;
+  const findings = [bytes >= NEARLY_FULL * maxBytes ? nearlyFull(used) : ok("outbox", used)];
+  const missing = imbalance(ledger);
+  if (missing !== 0)
+    findings.push(fail("ledger", `the books do not balance: ${count(missing)} without a fate`, "Please report it."));
+  if (deadLetters > 0) {
+    const hint = "See why (summit-edge dead-letters list), then requeue or drop them.";
+    findings.push(warn("dead letters", `${count(deadLetters)} refused by fusion for good`, hint));
+  }
+  return findings;
+}
+
+function nearlyFull(used: string): Finding {
+  const hint = "Mend the uplink, or raise outbox.maxBytes: a full outbox does what outbox.whenFull says.";
+  return warn("outbox", `${used}: nearly full`, hint);
+}
+
+/** A year's share of the card's rated life that is worth a look: with a usual amplification it is all of it in few years. */
+const HARD_ON_THE_CARD = 0.1;
+
+export function checkWear(daemon: DaemonFact): Finding {
+  if (daemon.kind !== "answers") return ok("card wear", "not known while the daemon does not answer");
+  const { wear } = daemon.status;
+  if (wear === null) return ok("card wear", "not known: this kernel does not account for what is written");
+  const detail = `${writesText(wear)}; ${wearText(wear)}`;
+  if ((wear.enduranceSharePerYear ?? 0) < HARD_ON_THE_CARD) return ok("card wear", detail);
+  const hint = "Lengthen outbox.commitDelay, send more readings in one message, or use a card that endures more.";
+  return warn("card wear", detail, hint);
+}

@@ -1,0 +1,110 @@
+/** The files that the configuration names: certificates, keys, tokens; and the devices of serial ports. Pure. */
+import { span } from "../format.ts";
+import { AS_DAEMON, type Finding, fail, ok, warn } from "./finding.ts";
+
+const DAY_MS = 86_400_000;
+/** A certificate ought to have been renewed when two thirds of its life are over; short of this it is urgent. */
+const SOON_MS = 30 * DAY_MS;
+
+export interface CertificateFact {
+  readonly subject: string;
+  /** Wall time, milliseconds. */
+  readonly validFrom: number;
+  readonly validTo: number;
+}
+
+export interface FileFact {
+  /** The key in the configuration. */
+  readonly key: string;
+  readonly path: string;
+  readonly kind: "certificate" | "authority" | "key" | "token";
+  /** Why it cannot be read: `ENOENT`, `EACCES`, …; `undefined` where it can. */
+  readonly fault?: string;
+  /** Permission bits. */
+  readonly mode?: number;
+  /** In the order of the file; none where it holds none. */
+  readonly certificates?: readonly CertificateFact[];
+  /** Why a key or token is of no use, where it is not; for a key, with the certificate beside it. */
+  readonly useless?: string;
+}
+
+/** `now`: wall time, milliseconds. `asDaemon`: whether whoever asks is the daemon's user, or root. */
+export function checkFile(file: FileFact, now: number, asDaemon: boolean): Finding {
+  const { key, path, kind, fault } = file;
+  if (fault === "ENOENT")
+    return fail("files", `${key}: ${path} does not exist`, `Put the file there, or correct ${key}.`);
+  if (fault === "EACCES" && !asDaemon) return warn("files", `${key}: ${path} cannot be read by this user`, AS_DAEMON);
+  if (fault !== undefined) {
+    const hint = "Give it to the daemon's user: chown, chmod 600.";
+    return fail("files", `${key}: ${path} cannot be read (${fault})`, hint);
+  }
+  return kind === "certificate" || kind === "authority" ? checkCertificates(file, now) : checkSecret(file);
+}
+
+function checkCertificates({ key, path, kind, certificates = [] }: FileFact, now: number): Finding {
+  const [first] = certificates;
+  if (first === undefined)
+    return fail("files", `${key}: ${path} holds no certificate in PEM`, `Name a PEM file in ${key}.`);
+  // A server shows its own certificate first; of several authorities any may be the one that is needed.
+  const looked = kind === "certificate" ? [first] : certificates;
+  const ends = looked.reduce((a, b) => (b.validTo < a.validTo ? b : a));
+  const begins = looked.reduce((a, b) => (b.validFrom > a.validFrom ? b : a));
+  const renew = "Renew the certificate, and restart the daemon.";
+  if (ends.validTo <= now) return fail("files", `${key}: ${ends.subject} expired on ${day(ends.validTo)}`, renew);
+  if (begins.validFrom > now) {
+    const detail = `${key}: ${begins.subject} is valid only from ${day(begins.validFrom)} on`;
+    return fail("files", detail, "Look at this machine's clock first (timedatectl), then at the certificate.");
+  }
+  const left = ends.validTo - now;
+  const detail = `${key}: ${ends.subject} is valid for another ${span(left / 1000)}`;
+  const isLate = left < SOON_MS && left < (ends.validTo - ends.validFrom) / 3;
+  return isLate ? warn("files", detail, renew) : ok("files", detail);
+}
+
+function checkSecret({ key, path, kind, mode = 0, useless }: FileFact): Finding {
+  if (useless !== undefined) {
+    const hint =
+      kind === "key"
+        ? "Put the private key there (PEM) that belongs to the certificate."
+        : "Write the token into it, one line of ASCII text.";
+    return fail("files", `${key}: ${path} ${useless}`, hint);
+  }
+  if ((mode & 0o007) !== 0)
+    return warn("files", `${key}: everybody on this machine may use ${path}`, `Keep others out: chmod 600 ${path}`);
+  return ok("files", `${key}: ${path} can be read`);
+}
+
+const day = (time: number): string => new Date(time).toISOString().slice(0, 10);
+
+export interface SerialFact {
+  readonly name: string;
+  readonly path: string;
+  /** `open`: the running daemon has it; `network`: at the other end of a connection, not looked at. */
+  readonly state: "open" | "network" | "missing" | "no-device" | "denied" | "usable";
+  /** The group that the device belongs to, where it is known. */
+  readonly group?: string;
+}
+
+export function checkSerial({ name, path, state, group }: SerialFact, asDaemon: boolean): Finding {
+  const check = `serial ${name}`;
+  const belongs = group === undefined ? "" : `; it belongs to group ${group}`;
+  switch (state) {
+    case "open":
+      return ok(check, `${path} is open in the daemon`);
+    case "network":
+      return ok(check, `${path} is on the network; not looked at`);
+    case "usable":
+      return ok(check, `${path} can be opened${belongs}`);
+    case "missing": {
+      const hint = "Plug it in, or correct its path: ls /dev/serial/by-id /dev/serial/by-path";
+      return fail(check, `${path} is not there`, hint);
+    }
+    case "no-device":
+      return fail(check, `${path} is not a device`, "Name a device file: ls /dev/serial/by-id");
+    case "denied": {
+      if (!asDaemon) return warn(check, `${path} cannot be opened by this user${belongs}`, AS_DAEMON);
+      const hint = `Add the daemon's user to that group (usermod -aG ${group ?? "dialout"} …), or to SupplementaryGroups= in its unit.`;
+      return fail(check, `${path} cannot be opened${belongs}`, hint);
+    }
+  }
+}

@@ -1,0 +1,59 @@
+/** Looks at the machine: the folder of the data, the file system below it, and the clock. Changes nothing. */
+import { execFile } from "node:child_process";
+import { constants } from "node:fs";
+import { access, stat, statfs } from "node:fs/promises";
+import { dirname } from "node:path";
+import { promisify } from "node:util";
+import { codeOf } from "../../kernel/errors.ts";
+import type { ClockQuality } from "../../observation/observation.ts";
+import type { DataDirFacts } from "./check-host.ts";
+
+export async function probeDataDir(path: string): Promise<DataDirFacts> {
+  let nearest = path;
+  let owner: number | undefined;
+  for (;;) {
+    const found = await stat(nearest).catch((error: unknown) => codeOf(error) ?? "EACCES");
+    if (typeof found !== "string") {
+      if (nearest === path) owner = found.uid;
+      break;
+    }
+    if (found !== "ENOENT" || dirname(nearest) === nearest) break;
+    nearest = dirname(nearest);
+  }
+  const writeFault = await faultOf(nearest, constants.W_OK | constants.X_OK);
+  const me = process.getuid?.();
+  return { path, nearest, writeFault, asDaemon: me === 0 || (me !== undefined && me === owner) };
+}
+
+/** Why whoever asks may not do this with a path; `undefined` where they may. */
+export async function faultOf(path: string, mode: number): Promise<string | undefined> {
+  return await access(path, mode).then(
+    () => undefined,
+    (error: unknown) => codeOf(error) ?? "EACCES",
+  );
+}
+
+export interface FileSystemFacts {
+  /** statfs(2)'s `f_type`. */
+  readonly type: number;
+  readonly freeBytes: number;
+  readonly freeFiles: number | undefined;
+}
+
+/** The file system that `path` is on; `undefined` where it cannot be asked. */
+export async function probeFileSystem(path: string): Promise<FileSystemFacts | undefined> {
+  const found = await statfs(path).catch(() => undefined);
+  if (found === undefined) return undefined;
+  const { type, bavail, bsize, files, ffree } = found;
+  return { type, freeBytes: bavail * bsize, freeFiles: files === 0 ? undefined : ffree };
+}
+
+/** What systemd knows of the clock, where no daemon tells what it has seen. */
+export async function probeClock(): Promise<ClockQuality> {
+  const asked = promisify(execFile)("timedatectl", ["show", "--property=NTPSynchronized", "--value"]);
+  const answer = await asked.then(
+    ({ stdout }) => stdout.trim(),
+    () => "",
+  );
+  return answer === "yes" ? "synchronised" : "unsynchronised";
+}
