@@ -7,9 +7,9 @@ export interface Page {
   readonly policy: string;
 }
 
-/** The status page: one file without anything from elsewhere; its own script and style are allowed by their hashes. */
-export async function loadStatusPage(): Promise<Page> {
-  const html = await readFile(new URL("./status-page.html", import.meta.url), "utf8");
+/** A page: one file without anything from elsewhere; its own script and style are allowed by their hashes. */
+export async function loadPage(file: "status-page.html" | "docs-page.html"): Promise<Page> {
+  const html = await readFile(new URL(`./${file}`, import.meta.url), "utf8");
   const policy = [
     "default-src 'none'",
     `script-src ${hashes(html, "script")}`,

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyRequest, RouteGenericInterface } from "fas
 import type { Clock } from "../kernel/clock.ts";
 import type { Health } from "./health.ts";
 import { type DescribedRoute, openApi } from "./openapi.ts";
-import { loadStatusPage } from "./page.ts";
+import { loadPage } from "./page.ts";
 import { Refused } from "./refused.ts";
 import * as schemas from "./schemas.ts";
 import { healthOut, statusOf } from "./status.ts";
@@ -21,7 +21,7 @@ type Register = <R extends RouteGenericInterface>(
   handler: (request: FastifyRequest<R>) => unknown,
 ) => void;
 
-/** Adds every route of the API and the status page to `app`. */
+/** Adds every route of the API, the status page and the page to try the API to `app`. */
 export async function addRoutes(app: FastifyInstance, context: RoutesContext): Promise<void> {
   const described: DescribedRoute[] = [];
   const register: Register = (route, handler) => {
@@ -40,10 +40,15 @@ export async function addRoutes(app: FastifyInstance, context: RoutesContext): P
   addOutboxRoutes(register, context.view);
   addDeadLetterRoutes(register, context.view);
 
-  const page = await loadStatusPage();
-  app.get("/", (_request, reply) =>
-    reply.type("text/html; charset=utf-8").header("content-security-policy", page.policy).send(page.html),
-  );
+  for (const [url, file] of [
+    ["/", "status-page.html"],
+    ["/docs", "docs-page.html"],
+  ] as const) {
+    const page = await loadPage(file);
+    app.get(url, (_request, reply) =>
+      reply.type("text/html; charset=utf-8").header("content-security-policy", page.policy).send(page.html),
+    );
+  }
   const document = openApi(described, context.view.version);
   app.get("/openapi.json", () => document);
 }

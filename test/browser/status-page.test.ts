@@ -4,7 +4,7 @@ import { pino } from "pino";
 import type { Browser, Page } from "playwright-core";
 import { systemClock } from "#src/kernel/clock.js";
 import { HttpServer } from "#src/operations/http.js";
-import { openBrowser } from "../support/browser.ts";
+import { LEAST_CONTRAST, openBrowser } from "../support/browser.ts";
 import { MemoryGatewayView } from "../support/memory-view.ts";
 import { skipWithout } from "../support/programs.ts";
 
@@ -137,28 +137,6 @@ test("what a device calls itself is shown as text and never run", { skip }, asyn
   assert.equal(await page.evaluate("document.body.dataset.run"), undefined);
   assert.deepEqual(complaints, []);
 });
-
-/** The least contrast (WCAG 2.2, 1.4.3) of any text on the page against the ground it stands on, and where. */
-const LEAST_CONTRAST = `(() => {
-  const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
-  const light = (colour) => channels(colour).slice(0, 3).map((c) => c / 255)
-    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
-  const ground = (node) => {
-    for (let at = node; at; at = at.parentElement) {
-      const colour = getComputedStyle(at).backgroundColor;
-      if ((channels(colour)[3] ?? 1) > 0) return colour;
-    }
-    return "rgb(255, 255, 255)";
-  };
-  const texts = [...document.querySelectorAll("body *")].filter((node) =>
-    node.checkVisibility() && [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim() !== ""));
-  const all = texts.map((node) => {
-    const [a, b] = [light(getComputedStyle(node).color), light(ground(node))].sort((x, y) => y - x);
-    return { contrast: (a + 0.05) / (b + 0.05), text: node.textContent.trim() };
-  });
-  return all.sort((a, b) => a.contrast - b.contrast)[0];
-})()`;
 
 test("every text stands out from its ground at 4.5 to 1 or better, by day and by night", { skip }, async () => {
   setOutage();

@@ -234,9 +234,11 @@ test("every answer forbids sniffing, framing and keeping; the page runs only its
     assert.match(String(headers["content-security-policy"]), /default-src 'none'/, path);
     assert.match(String(headers["content-security-policy"]), /frame-ancestors 'none'/, path);
   }
-  const page = await get("/");
-  assert.match(String(page.headers["content-type"]), /^text\/html/);
-  assert.doesNotMatch(String(page.headers["content-security-policy"]), /unsafe/);
+  for (const path of ["/", "/docs"]) {
+    const page = await get(path);
+    assert.match(String(page.headers["content-type"]), /^text\/html/);
+    assert.doesNotMatch(String(page.headers["content-security-policy"]), /unsafe/);
+  }
 });
 
 test("a port that is taken is named, with the key that changes it", async () => {
