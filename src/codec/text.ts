@@ -1,5 +1,6 @@
 /** Codecs for devices that speak UTF-8 text, a frame per line: `json` and `csv`. */
 import { type Decoded, type Decoder, IGNORED, refused } from "./decoder.ts";
+import { isRounded, parseJson } from "./json.ts";
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
@@ -21,7 +22,7 @@ export class JsonDecoder implements Decoder {
     if (text === undefined) return refused("not UTF-8");
     let payload: unknown;
     try {
-      payload = JSON.parse(text);
+      payload = parseJson(text);
     } catch {
       return refused("not JSON");
     }
@@ -104,9 +105,10 @@ function splitRow(row: string, separator: string): string[] | string {
 
 const DECIMAL = /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?$/i;
 
-/** The finite number that `field` writes in decimal, spaces around it allowed. */
-function numberOf(field: string): number | undefined {
+/** The finite number that `field` writes in decimal, spaces around it allowed; its text where no number holds it exactly. */
+function numberOf(field: string): number | string | undefined {
   const digits = field.trim();
+  if (isRounded(digits)) return digits;
   const value = DECIMAL.test(digits) ? Number(digits) : Number.NaN;
   return Number.isFinite(value) ? value : undefined;
 }

@@ -17,6 +17,7 @@
  */
 import { isUtf8 } from "node:buffer";
 import type { Client, PublishPacket } from "aedes";
+import { parseJson } from "../codec/json.ts";
 import type { Clock } from "../kernel/clock.ts";
 import { messageOf } from "../kernel/errors.ts";
 import type { Intake, Origin } from "./intake.ts";
@@ -174,7 +175,7 @@ export class MqttReadings {
     try {
       const text = payload.toString();
       // RFC 8259, section 8.1: a parser may ignore a byte order mark.
-      return JSON.parse(text.charCodeAt(0) === BYTE_ORDER_MARK ? text.slice(1) : text);
+      return parseJson(text.charCodeAt(0) === BYTE_ORDER_MARK ? text.slice(1) : text);
     } catch (error) {
       this.#intake.refuse("invalid", `not JSON: ${messageOf(error)}`, payload, origin);
       return UNREADABLE;

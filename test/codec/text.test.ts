@@ -15,6 +15,41 @@ describe("codec json", () => {
     assert.deepEqual(json('\uFEFF{"t":1}'), { kind: "reading", payload: { t: 1 } });
   });
 
+  it("keeps an integer that no double holds as its text, and every other value as it is", () => {
+    const cases: [sent: string, kept: unknown][] = [
+      ["9007199254740991", 9007199254740991],
+      ["9007199254740993", "9007199254740993"],
+      ["-9007199254740993", "-9007199254740993"],
+      // An even one may be a double exactly.
+      ["9007199254740994", 9007199254740994],
+      ["1780000000000000000", 1780000000000000000],
+      ["12345678901234567890", "12345678901234567890"],
+      ["9".repeat(400), "9".repeat(400)],
+      ["0.1234567890123456789", Number("0.1234567890123456789")],
+      ["12345678901234567890.5", Number("12345678901234567890.5")],
+      ["1e20", 1e20],
+      ['"12345678901234567890"', "12345678901234567890"],
+      ['"\\\\\\" 12345678901234567890"', '\\" 12345678901234567890'],
+    ];
+    for (const [sent, kept] of cases) {
+      const rounded = '"rounded":12345678901234567891';
+      const decoded = json(`{"v":${sent},"deep":[{"\\"v":[${sent}]}],${rounded}}`);
+      const payload = { v: kept, deep: [{ '"v': [kept] }], rounded: "12345678901234567891" };
+      assert.deepEqual(decoded, { kind: "reading", payload }, sent);
+      assert.deepEqual(json(`{"v":${sent}}`), { kind: "reading", payload: { v: kept } }, sent);
+    }
+  });
+
+  it("keeps every integer's value, whatever its size", () => {
+    const values = fc.array(fc.bigInt({ min: -(2n ** 70n), max: 2n ** 70n }));
+    fc.assert(
+      fc.property(values, (integers) => {
+        const decoded = json(`{"v":[${integers.join(",")}]}`) as { payload: { v: (number | string)[] } };
+        assert.deepEqual(decoded.payload.v.map(BigInt), integers);
+      }),
+    );
+  });
+
   it("refuses what is no object, no JSON, or no UTF-8, each with its reason", () => {
     assert.deepEqual(json("42"), { kind: "refused", detail: "neither a JSON object nor an array" });
     assert.deepEqual(json("null"), { kind: "refused", detail: "neither a JSON object nor an array" });
@@ -35,6 +70,16 @@ describe("codec csv", () => {
       kind: "reading",
       payload: { t: 21.5, rh: -300, state: "ok", hex: "0x10", big: "1e999" },
     });
+  });
+
+  it("keeps an integer that no double holds as its text, declared or not", () => {
+    assert.deepEqual(
+      csv(["id", { name: "count", type: "number" }, "small"], "12345678901234567890,+9007199254740993,7"),
+      {
+        kind: "reading",
+        payload: { id: "12345678901234567890", count: "+9007199254740993", small: 7 },
+      },
+    );
   });
 
   it("holds declared columns to their type", () => {

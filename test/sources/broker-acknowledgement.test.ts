@@ -58,6 +58,20 @@ describe("an acknowledgement", () => {
     assert.equal(intake.quarantine()[0]?.head, "{");
   });
 
+  it("is given to two readings for two whose numbers differ in the last of twenty digits", async (t) => {
+    const { outbox, ports } = await startBroker(t);
+    const client = new RawMqtt(ports[0] ?? 0);
+    await client.connect("node-7");
+    for (const id of ["12345678901234567890", "12345678901234567891"]) {
+      client.send(publishPacket("telemetry/a", `{"ts":1780000000,"id":${id}}`, { qos: 1 }));
+      await client.next(PUBACK);
+    }
+    assert.deepEqual(
+      outbox.readings.map(({ attributes }) => attributes.id),
+      ["12345678901234567890", "12345678901234567891"],
+    );
+  });
+
   it("of an array comes once, for the readings that are good", async (t) => {
     const { intake, outbox, ports } = await startBroker(t);
     const client = new RawMqtt(ports[0] ?? 0);
