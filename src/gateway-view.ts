@@ -5,7 +5,7 @@ import type { ClockWatch } from "./kernel/clock-quality.ts";
 import type { Conditions } from "./kernel/conditions.ts";
 import { version } from "./kernel/version.ts";
 import { PRIORITIES, type Priority } from "./observation/observation.ts";
-import type { DeviceView, GatewayView, SourceView, UplinkView } from "./operations/view.ts";
+import type { GatewayView, SourceView, UplinkView } from "./operations/view.ts";
 import type { WearMeter } from "./operations/wear.ts";
 import { adminOf, statsOf } from "./outbox/admin.ts";
 import type { Outbox } from "./outbox/outbox.ts";
@@ -53,7 +53,7 @@ export function viewOf(parts: ViewedParts): GatewayView {
     },
     uplink: () => uplinkOf(parts),
     sources: () => sourcesOf(parts),
-    devices: () => devicesOf(parts.intake),
+    devices: () => parts.intake.devices(),
     clock: () => ({ quality: parts.clockWatch.quality() }),
     wear: () => parts.wear.view(),
     conditions: () => parts.conditions.list(),
@@ -102,10 +102,4 @@ function sourcesOf({ intake, broker, serial }: ViewedParts): SourceView[] {
 function countsOf(counts: SourceCounts | undefined): Pick<SourceView, "accepted" | "refused" | "lastReadingAt"> {
   const { accepted = 0, refused = 0, lastReadingAt } = counts ?? {};
   return lastReadingAt === undefined ? { accepted, refused } : { accepted, refused, lastReadingAt };
-}
-
-function devicesOf(intake: ReadingsIntake): DeviceView[] {
-  return intake
-    .devices()
-    .map(({ source, via, readings, lastReadingAt }) => ({ source, via, accepted: readings, lastReadingAt }));
 }

@@ -38,6 +38,7 @@ const MANY_SETTLEMENTS = 4;
 const DISK_FULL_RETRY_MS = 1000;
 const DISK_FULL =
   "the disk is full: acknowledgements are withheld until there is space; free some on the file system of gateway.dataDir";
+const NO_COPIES: readonly Observation[] = [];
 const COMMIT_SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 
 export interface OutboxSettings {
@@ -132,19 +133,24 @@ export class Outbox implements BatchSource {
 
   /**
    * Takes observations. `committed` is called once, never before this returns, when all of them (the copies' originals
-   * included) are durable.
+   * included) are durable. Gives back which of them are copies of readings that were accepted before.
    */
   append(
     observations: readonly Observation[],
     receivedAt: number,
     committed: () => void,
-  ): { accepted: number; duplicates: number } {
+  ): { accepted: number; duplicates: number; copies: readonly Observation[] } {
     const { clock, clockQuality } = this.#context;
     const now = clock.monotonic();
     const quality = clockQuality();
     let accepted = 0;
+    let copies: Observation[] | undefined;
     for (const observation of observations) {
-      if (!this.#recent.add(observation.id)) continue;
+      if (!this.#recent.add(observation.id)) {
+        copies ??= [];
+        copies.push(observation);
+        continue;
+      }
       const seq = this.#nextSeq++;
       const text = this.#writer.write(observation, receivedAt, quality, seq);
       this.#gathering.add(observation, text, seq, now + this.#delays[observation.priority]);
@@ -157,7 +163,7 @@ export class Outbox implements BatchSource {
     if (group === undefined) setImmediate(committed);
     else group.waiters.push(committed);
     this.#schedule();
-    return { accepted, duplicates };
+    return { accepted, duplicates, copies: copies ?? NO_COPIES };
   }
 
   /** Whether so much waits for its commit that a source without acknowledgements ought to pause. */

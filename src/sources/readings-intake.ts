@@ -25,7 +25,7 @@ export interface ReadingsOutbox {
     readings: readonly Observation[],
     receivedAt: number,
     committed: () => void,
-  ): { readonly accepted: number; readonly duplicates: number };
+  ): { readonly accepted: number; readonly duplicates: number; readonly copies: readonly Observation[] };
   /** Whether so much waits for its commit that sources ought to pause. */
   readonly saturated: boolean;
   /** Calls `listener` once when `saturated` has become false. */
@@ -48,8 +48,8 @@ export interface DeviceCounts {
   readonly source: string;
   /** The name of the source that it last came in by. */
   readonly via: string;
-  /** Readings taken, copies included. */
-  readonly readings: number;
+  /** Readings that were committed; copies are none. */
+  readonly accepted: number;
   readonly lastReadingAt: number;
 }
 
@@ -66,6 +66,7 @@ const REFUSALS_LOGGED = 10;
 const REFUSALS_WINDOW_MS = 60_000;
 
 type Mutable<T> = { -readonly [key in keyof T]: T[key] };
+type Device = Mutable<DeviceCounts> & { heard: number };
 
 const nothing = (): void => {};
 
@@ -77,7 +78,7 @@ export class ReadingsIntake implements Intake {
   readonly #refusalLog: RateLimit;
   readonly #quarantine = new Quarantine();
   readonly #sources = new Map<string, Mutable<SourceCounts>>();
-  readonly #devices = new Map<string, Mutable<DeviceCounts> & { heard: number }>();
+  readonly #devices = new Map<string, Device>();
   readonly #refused: Record<RefusalReason, number> = { invalid: 0, unauthorised: 0 };
   #heard = 0;
 
@@ -101,14 +102,15 @@ export class ReadingsIntake implements Intake {
       return { accepted: 0, duplicates: 0, refused };
     }
     const counts = this.#countsOf(origin);
-    const { accepted, duplicates } = this.#outbox.append(readings, receivedAt, () => {
+    const { accepted, duplicates, copies } = this.#outbox.append(readings, receivedAt, () => {
       // Accepted is what has been committed (contract, section 1.1), and no earlier.
       counts.accepted += accepted;
+      for (const device of devices) device.accepted++;
       committed();
     });
     counts.duplicates += duplicates;
     counts.lastReadingAt = receivedAt;
-    this.#note(origin, readings, receivedAt);
+    const devices = this.#note(origin, readings, copies, receivedAt);
     return { accepted, duplicates, refused };
   }
 
@@ -132,10 +134,10 @@ export class ReadingsIntake implements Intake {
 
   /** The devices heard last, at most `MAX_DEVICES`. */
   devices(): DeviceCounts[] {
-    return [...this.#devices.values()].map(({ source, via, readings, lastReadingAt }) => ({
+    return [...this.#devices.values()].map(({ source, via, accepted, lastReadingAt }) => ({
       source,
       via,
-      readings,
+      accepted,
       lastReadingAt,
     }));
   }
@@ -176,12 +178,17 @@ export class ReadingsIntake implements Intake {
     return 1;
   }
 
-  #note(origin: Origin, readings: readonly Observation[], at: number): void {
+  /** Remembers who was heard; gives the device of each reading that is no copy. */
+  #note(origin: Origin, readings: readonly Observation[], copies: readonly Observation[], at: number): Device[] {
     const follow = this.#log.isLevelEnabled("debug");
+    const repeated = copies.length === 0 ? undefined : new Set(copies);
+    const devices: Device[] = [];
     for (const reading of readings) {
-      this.#hear(reading.source, origin.name, at);
+      const device = this.#hear(reading.source, origin.name, at);
+      if (repeated?.has(reading) !== true) devices.push(device);
       if (follow) this.#follow(reading, origin);
     }
+    return devices;
   }
 
   #follow(reading: Observation, origin: Origin): void {
@@ -190,18 +197,19 @@ export class ReadingsIntake implements Intake {
     this.#log.debug({ reading: id, source, class: reading.class, via: origin.via, ...trace }, "reading taken");
   }
 
-  #hear(source: string, via: string, at: number): void {
+  #hear(source: string, via: string, at: number): Device {
     this.#heard++;
-    const device = this.#devices.get(source);
-    if (device !== undefined) {
-      device.readings++;
-      device.via = via;
-      device.lastReadingAt = at;
-      device.heard = this.#heard;
-      return;
+    const known = this.#devices.get(source);
+    if (known !== undefined) {
+      known.via = via;
+      known.lastReadingAt = at;
+      known.heard = this.#heard;
+      return known;
     }
     if (this.#devices.size >= MAX_DEVICES) this.#forgetQuietest();
-    this.#devices.set(source, { source, via, readings: 1, lastReadingAt: at, heard: this.#heard });
+    const device = { source, via, accepted: 0, lastReadingAt: at, heard: this.#heard };
+    this.#devices.set(source, device);
+    return device;
   }
 
   #forgetQuietest(): void {

@@ -125,11 +125,23 @@ describe("what the operator sees", () => {
     intake.submit({ source: "one-more" }, origin);
     const devices = intake.devices();
     assert.equal(devices.length, MAX_DEVICES);
-    assert.equal(devices.find(({ source }) => source === "device-0")?.readings, 2);
     assert.equal(
       devices.some(({ source }) => source === "device-1"),
       false,
     );
+  });
+
+  it("is, for each device, the readings that were committed, not the copies", async () => {
+    const { intake, outbox } = await makeIntake();
+    const accepted = () => Object.fromEntries(intake.devices().map((device) => [device.source, device.accepted]));
+    const reading = { source: "a", ts: 1, t: 21.5 };
+    outbox.hold();
+    intake.submit([reading, { source: "b", ts: 1 }], origin);
+    assert.deepEqual(accepted(), { a: 0, b: 0 });
+    outbox.release();
+    intake.submit([reading, { source: "b", ts: 2 }, { source: "c", ts: 1 }], origin);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual(accepted(), { a: 1, b: 2, c: 1 });
   });
 
   it("is, at debug, where each reading came in, with its id and trace", async () => {

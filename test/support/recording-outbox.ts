@@ -18,7 +18,8 @@ export class RecordingOutbox implements ReadingsOutbox {
     if (this.#held === undefined) process.nextTick(committed);
     else this.#held.push(committed);
     this.#events.emit("append");
-    return { accepted: fresh.length, duplicates: readings.length - fresh.length };
+    const copies = readings.filter((reading) => !fresh.includes(reading));
+    return { accepted: fresh.length, duplicates: copies.length, copies };
   }
 
   /** From now on nothing is committed until `release`. */
