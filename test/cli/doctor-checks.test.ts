@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { checkOutboxFile, checkWear, type DaemonFact } from "#src/cli/doctor/check-daemon.js";
+import {
+  checkConditions,
+  checkDaemon,
+  checkOutbox,
+  checkOutboxFile,
+  checkWear,
+  type DaemonFact,
+} from "#src/cli/doctor/check-daemon.js";
 import { checkFile, checkSerial, type FileFact } from "#src/cli/doctor/check-files.js";
 import { checkClock, checkDataDir, checkFileSystem, checkNode, checkSpace } from "#src/cli/doctor/check-host.js";
 import { checkPort, checkUplink } from "#src/cli/doctor/check-network.js";
@@ -15,6 +22,9 @@ import { MemoryGatewayView } from "../support/memory-view.ts";
 const NOON = Date.UTC(2026, 6, 1, 12);
 const DAY_MS = 86_400_000;
 const GIB = 2 ** 30;
+
+const statusNow = (view: MemoryGatewayView) =>
+  statusOf(view, assessHealth(view, NOON), { now: NOON, monotonic: systemClock.monotonic() });
 
 /** That a finding has this level, says this, and, unless all is well, what to do. */
 function finds(finding: Finding, level: Level, wanted: RegExp): void {
@@ -94,6 +104,8 @@ describe("doctor finds of files", () => {
       "fail",
       /uplink\.tls\.certFile: \/c\.pem does not exist/,
     );
+    const secret = { ...file, path: "/run/credentials/summit-edge.service/token", fault: "ENOENT" };
+    finds(checkFile(secret, NOON, true), "warn", /only for a service that runs.*LoadCredential=/);
     finds(checkFile({ ...file, fault: "EACCES" }, NOON, true), "fail", /EACCES.*chown/);
     finds(checkFile({ ...file, fault: "EACCES" }, NOON, false), "warn", /by this user/);
     finds(checkFile({ ...file, kind: "key", mode: 0o100644 }, NOON, true), "warn", /everybody.*chmod 600 \/c\.pem/);
@@ -170,12 +182,49 @@ describe("doctor finds of the outbox", () => {
     finds(checkOutboxFile({ ...file, bytes: 1.9 * GIB }), "warn", /nearly full/);
   });
 
+  test("a daemon that does not run, cannot be asked, or is another one", () => {
+    finds(checkDaemon({ kind: "stopped" }, "sierra-014"), "warn", /does not run.*systemctl start/);
+    finds(
+      checkDaemon({ kind: "silent", pid: 42, why: "it is mute" }, "sierra-014"),
+      "fail",
+      /process 42 .*mute.*journalctl/,
+    );
+    const fact: DaemonFact = { kind: "answers", status: statusNow(new MemoryGatewayView()) };
+    finds(checkDaemon(fact, "sierra-014"), "ok", /sierra-014, version 0\.1\.0/);
+    finds(checkDaemon(fact, "sierra-015"), "fail", /sierra-014 that answers, not sierra-015/);
+  });
+
+  test("what the daemon itself has noticed, once", () => {
+    const view = new MemoryGatewayView();
+    view.facts.clock = { quality: "unsynchronised" };
+    view.facts.conditions = [
+      { component: "uplink", code: "credentials", severity: "degraded", detail: "401", since: NOON },
+      { component: "serial:mast", code: "port-gone", severity: "failing", detail: "gone", since: NOON },
+    ];
+    const findings = checkConditions(statusNow(view));
+    assert.deepEqual(
+      findings.map(({ check, level }) => [check, level]),
+      [
+        ["uplink", "warn"],
+        ["serial:mast", "fail"],
+      ],
+    );
+    finds(findings[0] as Finding, "warn", /401\. credentials: see summit-edge status/);
+  });
+
+  test("an outbox that is nearly full, has dead letters, or whose books do not balance", () => {
+    const view = new MemoryGatewayView();
+    view.facts.outbox = { ...view.facts.outbox, bytes: 1.95 * GIB };
+    view.facts.ledger = { ...view.facts.ledger, delivered: 90 };
+    const [used, books, letters] = checkOutbox(statusNow(view));
+    finds(used as Finding, "warn", /15 waiting, the oldest for 1 min 1 s; 1\.9 GiB of 2\.0 GiB: nearly full/);
+    finds(books as Finding, "fail", /5 without a fate/);
+    finds(letters as Finding, "warn", /2 refused by fusion.*dead-letters list/);
+  });
+
   test("wear that a card does not stand for long, and says what the estimate leaves out", () => {
     const view = new MemoryGatewayView();
-    const answering = (): DaemonFact => ({
-      kind: "answers",
-      status: statusOf(view, assessHealth(view, NOON), { now: NOON, monotonic: systemClock.monotonic() }),
-    });
+    const answering = (): DaemonFact => ({ kind: "answers", status: statusNow(view) });
     finds(
       checkWear(answering()),
       "ok",

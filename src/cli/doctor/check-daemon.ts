@@ -32,9 +32,13 @@ export function checkDaemon(daemon: DaemonFact, gatewayId: string): Finding {
   }
 }
 
-/** What the daemon itself has noticed. */
+/** Conditions that a check of doctor's own tells more of. */
+const TOLD_ELSEWHERE = new Set(["unsynchronised", "stepped", "unbalanced", "nearly-full"]);
+
+/** What else the daemon itself has noticed. */
 export function checkConditions({ conditions }: Pick<Status, "conditions">): Finding[] {
-  return conditions.map(({ component, severity, detail, code }) =>
+  const others = conditions.filter(({ code }) => !TOLD_ELSEWHERE.has(code));
+  return others.map(({ component, severity, detail, code }) =>
     (severity === "failing" ? fail : warn)(component, detail, `${code}: see summit-edge status, and the log.`),
   );
 }

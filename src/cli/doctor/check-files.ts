@@ -31,6 +31,10 @@ export interface FileFact {
 /** `now`: wall time, milliseconds. `asDaemon`: whether whoever asks is the daemon's user, or root. */
 export function checkFile(file: FileFact, now: number, asDaemon: boolean): Finding {
   const { key, path, kind, fault } = file;
+  if (fault === "ENOENT" && path.startsWith("/run/credentials/")) {
+    const hint = "Start the service, whose unit needs a LoadCredential= for it.";
+    return warn("files", `${key}: ${path} is not there, as systemd puts it there only for a service that runs`, hint);
+  }
   if (fault === "ENOENT")
     return fail("files", `${key}: ${path} does not exist`, `Put the file there, or correct ${key}.`);
   if (fault === "EACCES" && !asDaemon) return warn("files", `${key}: ${path} cannot be read by this user`, AS_DAEMON);
