@@ -1,4 +1,4 @@
-// The static checks: types, format and lint, import direction and cycles.
+// The static checks: types, format and lint, import direction and cycles, time.
 import { spawnSync } from "node:child_process";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -12,6 +12,7 @@ const STEPS = [
     [join(root, "node_modules", "@biomejs", "biome", "bin", "biome"), "ci", "--error-on-warnings", "."],
   ],
   ["imports", [join(root, "scripts", "check-imports.mjs")]],
+  ["time", [join(root, "scripts", "check-time.mjs")]],
 ];
 for (const [name, args] of STEPS) {
   const step = spawnSync(node, args, { cwd: root, stdio: "inherit" });

@@ -5,7 +5,7 @@ import type { ClockWatch } from "./kernel/clock-quality.ts";
 import type { Conditions } from "./kernel/conditions.ts";
 import { version } from "./kernel/version.ts";
 import { PRIORITIES, type Priority } from "./observation/observation.ts";
-import type { GatewayView, SourceView, UplinkView } from "./operations/view.ts";
+import type { ClockView, GatewayView, SourceView, UplinkView } from "./operations/view.ts";
 import type { WearMeter } from "./operations/wear.ts";
 import { adminOf, statsOf } from "./outbox/admin.ts";
 import type { Outbox } from "./outbox/outbox.ts";
@@ -54,7 +54,7 @@ export function viewOf(parts: ViewedParts): GatewayView {
     uplink: () => uplinkOf(parts),
     sources: () => sourcesOf(parts),
     devices: () => parts.intake.devices(),
-    clock: () => ({ quality: parts.clockWatch.quality() }),
+    clock: () => clockOf(parts.clockWatch),
     wear: () => parts.wear.view(),
     conditions: () => parts.conditions.list(),
     outboxAdmin: adminOf(
@@ -70,6 +70,17 @@ export function viewOf(parts: ViewedParts): GatewayView {
       maxBytes,
     ),
     metrics: parts.metrics,
+  };
+}
+
+function clockOf(watch: ClockWatch): ClockView {
+  const { quality, source, forMs, steps, lastStep } = watch.status();
+  return {
+    quality,
+    ...(source === undefined ? {} : { source }),
+    forSeconds: forMs / 1000,
+    steps,
+    ...(lastStep === undefined ? {} : { lastStep: { at: lastStep.at, seconds: lastStep.byMs / 1000 } }),
   };
 }
 

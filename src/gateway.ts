@@ -11,7 +11,8 @@ import type { Config } from "./config/schema.ts";
 import { viewOf } from "./gateway-view.ts";
 import { bootId } from "./kernel/boot.ts";
 import { type Clock, systemClock } from "./kernel/clock.ts";
-import { ClockWatch } from "./kernel/clock-quality.ts";
+import { type ClockStatus, ClockWatch } from "./kernel/clock-quality.ts";
+import { clockSources } from "./kernel/clock-source.ts";
 import { Conditions } from "./kernel/conditions.ts";
 import { ExitStatus } from "./kernel/errors.ts";
 import { createMetrics, type Logger, type Telemetry } from "./kernel/telemetry.ts";
@@ -93,11 +94,12 @@ export class Gateway {
     const { log } = this.#options;
     const clock = this.#clock;
     const conditions = new Conditions(clock, log);
-    const clockWatch = new ClockWatch(clock);
-    clockWatch.start();
+    const clockWatch = new ClockWatch(clock, clockSources());
     this.#stops.push(() => clockWatch.stop());
+    const firstAnswer = clockWatch.start((status) => this.#sayClock(status));
 
     const outbox = await this.#openOutbox(conditions, clockWatch);
+    clockWatch.onceSynchronised((offsetMs) => this.#fixClock(outbox, offsetMs));
     const forwarder = this.#createUplink(outbox, conditions);
     const intake = new ReadingsIntake({ outbox, clock, telemetry: this.#telemetry });
     const { dataDir } = this.#config.gateway;
@@ -135,6 +137,8 @@ export class Gateway {
     }
     this.#stops.push(() => outbox.flush());
     await http.open();
+    // Before that it is not known how far the times of readings can be trusted.
+    await firstAnswer;
     await this.#startSources(outbox, broker, serial);
     await this.#sayReady(view, outbox, forwarder);
   }
@@ -148,6 +152,7 @@ export class Gateway {
         file: config.file,
         maxBytes: config.maxBytes,
         maxDeadLetters: config.maxDeadLetters,
+        waitForClock: config.waitForClock,
         bootId: bootId(),
         commitDelay: config.commitDelay,
         block: uplink.batch,
@@ -157,6 +162,7 @@ export class Gateway {
         telemetry: this.#telemetry,
         conditions,
         clockQuality: () => clockWatch.quality(),
+        clockAwaited: () => clockWatch.awaited,
         onFatal: (error, ioError) => this.#die(error, ioError),
       },
     );
@@ -177,6 +183,21 @@ export class Gateway {
     wear.start();
     this.#stops.push(() => wear.stop());
     return wear;
+  }
+
+  #sayClock({ quality, source, lastStep }: ClockStatus): void {
+    const fields = { component: "clock", quality, source };
+    const { log } = this.#options;
+    if (quality === "stepped") log.warn({ ...fields, byMs: lastStep?.byMs }, "the clock was stepped");
+    else if (quality === "synchronised") log.info(fields, "the clock is synchronised");
+    else log.warn(fields, "the clock is not synchronised: readings without a time of their own may have a wrong one");
+  }
+
+  #fixClock(outbox: Outbox, offsetMs: number): void {
+    const { log } = this.#options;
+    outbox
+      .fixClock(offsetMs)
+      .catch((err: unknown) => log.error({ err }, "the offset of the clock could not be stored"));
   }
 
   /** The forwarder; none where no uplink is configured. */

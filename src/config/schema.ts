@@ -324,6 +324,11 @@ export const configSchema = {
           default: "evict",
           description: "evict: lowest priority, oldest first; refuse: no acknowledgement.",
         },
+        waitForClock: duration(
+          "2m",
+          "How long readings without a time of their own wait for a clock that is not synchronised yet; critical ones never.",
+          atMostAnHour,
+        ),
         keepDelivered: duration("0s", "How long delivered readings stay available for replay."),
         commitDelay: {
           type: "object",

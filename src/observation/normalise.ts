@@ -88,6 +88,7 @@ export function normalise(reading: DecodedReading, defaults: ReadingDefaults, id
   if (lat !== undefined) observation.lat = lat;
   if (lon !== undefined) observation.lon = lon;
   if (traceparent !== undefined) observation.traceparent = traceparent;
+  if (instant === undefined) observation.timedByGateway = true;
   return { kind: "observation", observation };
 }
 

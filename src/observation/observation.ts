@@ -32,4 +32,6 @@ export interface Observation {
   readonly attributes: { readonly [key: string]: JsonValue };
   /** W3C Trace Context, where the reading brought one. */
   readonly traceparent?: string;
+  /** The reading brought no time of its own: `ts_iso` is the gateway's clock when it came in. Not sent. */
+  readonly timedByGateway?: true;
 }

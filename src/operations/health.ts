@@ -6,7 +6,7 @@
  */
 import type { Condition, Severity } from "../kernel/conditions.ts";
 import type { Ledger } from "../outbox/ledger.ts";
-import type { GatewayView, SourceView } from "./view.ts";
+import type { ClockView, GatewayView, SourceView } from "./view.ts";
 
 export type Verdict = "ok" | Severity;
 
@@ -28,6 +28,8 @@ export interface Health {
 
 const VITAL: readonly string[] = ["gateway", "outbox", "ledger"];
 const NEARLY_FULL = 0.9;
+/** A board that has just started gets its time from the network: until then it is nothing to look at. */
+const UNSYNCHRONISED_FOR_LONG_S = 600;
 
 type Fate = Exclude<keyof Ledger, "accepted" | "duplicates">;
 /** Each fate with the label it has in metrics; the type makes sure that none is forgotten. */
@@ -95,12 +97,23 @@ function observed(view: GatewayView, raised: readonly Condition[]): Omit<Conditi
 
   if (view.uplink().breaker === "open")
     notice("uplink", "breaker-open", "degraded", "Fusion is away; readings are kept and go out when it is back.");
-  const { quality } = view.clock();
-  if (quality === "unsynchronised")
-    notice("clock", "unsynchronised", "degraded", "The clock is not synchronised: the times of readings may be wrong.");
-  if (quality === "stepped")
-    notice("clock", "stepped", "degraded", "The clock was set while running: times before and after may not agree.");
+  const clock = clockFault(view.clock());
+  if (clock !== undefined) notice("clock", clock.code, "degraded", clock.detail);
   return found;
+}
+
+function clockFault({ quality, source, forSeconds }: ClockView): { code: string; detail: string } | undefined {
+  if (quality === "stepped") {
+    const detail = "The clock was set while running and is not synchronised: times before and after may not agree.";
+    return { code: "stepped", detail };
+  }
+  if (quality === "synchronised" || forSeconds < UNSYNCHRONISED_FOR_LONG_S) return undefined;
+  const advice =
+    source === undefined
+      ? "nothing on this machine can tell: install and enable chrony or systemd-timesyncd"
+      : `look at what ${source} says, and whether a time server or a GPS receiver can be reached`;
+  const detail = `The clock is not synchronised, and the times of readings may be wrong; ${advice}.`;
+  return { code: "unsynchronised", detail };
 }
 
 const keyOf = ({ component, code }: Pick<Condition, "component" | "code">): string => `${component}\n${code}`;

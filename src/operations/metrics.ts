@@ -20,6 +20,7 @@ export function registerMetrics(view: GatewayView, clock: Clock): () => void {
   registerLedger(view);
   registerOutbox(view);
   registerWear(view);
+  registerClock(view);
   registerProcess(view, clock);
   return measureEventLoop(view.metrics, clock);
 }
@@ -134,6 +135,13 @@ function registerWear(view: GatewayView): void {
     "outbox.cardEndurance.",
     wear((now) => now.enduranceBytes),
   );
+}
+
+function registerClock(view: GatewayView): void {
+  const synchronised = "Whether the wall clock is known to be synchronised.";
+  gauge(view.metrics, "clock_synchronised", synchronised, () => Number(view.clock().quality === "synchronised"));
+  const steps = "How often the wall clock has jumped against the monotonic one since the start.";
+  total(view.metrics, "clock_steps", steps, () => view.clock().steps);
 }
 
 function registerProcess(view: GatewayView, clock: Clock): void {

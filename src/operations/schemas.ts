@@ -101,7 +101,13 @@ export const status = having({
     having({ name: text, kind: text, state: text, accepted: count, refused: count, lastReadingAt: time }),
   ),
   devices: listOf(having({ source: text, via: text, accepted: count, lastReadingAt: time })),
-  clock: having({ quality: { type: "string", enum: ["synchronised", "unsynchronised", "stepped"] } }),
+  clock: having({
+    quality: { type: "string", enum: ["synchronised", "unsynchronised", "stepped"] },
+    source: { type: ["string", "null"], description: "Who says so; null where nobody on this machine can tell." },
+    since: time,
+    steps: count,
+    lastStep: { anyOf: [{ type: "null" }, having({ at: time, seconds: { type: "number" } })] },
+  }),
   wear: {
     description: "What is written, before the file system's journal and the card's own amplification.",
     anyOf: [

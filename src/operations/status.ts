@@ -1,7 +1,7 @@
 /** What the HTTP API says about the gateway, put together from the view. Pure; times leave as RFC 3339 in UTC. */
 import type { Condition } from "../kernel/conditions.ts";
 import type { ComponentHealth, Health } from "./health.ts";
-import type { DeviceView, GatewayView, SourceView, UplinkFailure } from "./view.ts";
+import type { ClockView, DeviceView, GatewayView, SourceView, UplinkFailure } from "./view.ts";
 import type { WearView } from "./wear.ts";
 
 const iso = (wall: number): string => new Date(wall).toISOString();
@@ -20,6 +20,16 @@ function wearOut(wear: WearView | undefined) {
   const { bytesPerReading = null, bytesPerYear = null, enduranceBytes } = wear;
   const enduranceSharePerYear = bytesPerYear === null || enduranceBytes === 0 ? null : bytesPerYear / enduranceBytes;
   return { ...wear, bytesPerReading, bytesPerYear, enduranceSharePerYear };
+}
+
+function clockOut({ quality, source, forSeconds, steps, lastStep }: ClockView, now: number) {
+  return {
+    quality,
+    source: source ?? null,
+    since: iso(now - forSeconds * 1000),
+    steps,
+    lastStep: lastStep === undefined ? null : { at: iso(lastStep.at), seconds: lastStep.seconds },
+  };
 }
 
 /** `GET /api/v1/status`: the contract's members, and health, conditions, devices and the time besides. */
@@ -46,7 +56,7 @@ export function statusOf(view: GatewayView, health: Health, at: { readonly now: 
     },
     sources: view.sources().map(readingTime),
     devices: view.devices().map(readingTime),
-    clock: view.clock(),
+    clock: clockOut(view.clock(), at.now),
     wear: wearOut(view.wear()),
     conditions: health.components.flatMap(({ conditions }) => conditions.map(conditionOut)),
   };

@@ -77,6 +77,14 @@ export interface DeviceView {
 
 export interface ClockView {
   readonly quality: ClockQuality;
+  /** Who said so; absent where nobody on this machine can tell. */
+  readonly source?: string;
+  /** For how long the quality has been what it is. */
+  readonly forSeconds: number;
+  /** How often the wall clock has jumped since the start. */
+  readonly steps: number;
+  /** `at`: wall time after it, milliseconds; `seconds` is positive where it went forward. */
+  readonly lastStep?: { readonly at: number; readonly seconds: number };
 }
 
 export interface GatewayView {
@@ -111,6 +119,13 @@ export interface StoredReading extends Observation {
     /** RFC 3339. */
     readonly received_at: string;
     readonly clock: ClockQuality;
+    /** The device's time is before 2020, or more than a day ahead of a synchronised clock. */
+    readonly time?: "suspect";
+    /** The gateway stamped it before its clock was synchronised: the boot, and how long after its start it came in. */
+    readonly boot?: string;
+    readonly uptime_ms?: number;
+    /** RFC 3339: what the gateway had stamped it with before its clock was synchronised. */
+    readonly restamped_from?: string;
   };
 }
 

@@ -19,6 +19,8 @@ export interface BatchLimits {
   readonly heldBackThrough: number;
   /** Where readings that were held back wait, these are wanted, though newer ones of a higher priority wait as well. */
   readonly heldBackTurn?: boolean;
+  /** When the link first came back after an outage, on the monotonic clock: readings that wait for the time wait a little more. */
+  readonly linkBackAt?: number | undefined;
 }
 
 /** One request's worth of readings, on lease: nobody else sends them until the lease is settled. A crash ends the lease. */

@@ -10,12 +10,14 @@
  * It does not decide when to commit or when to send; that is the outbox's face and the forwarder.
  */
 import { createHash } from "node:crypto";
-import { type ClockQuality, PRIORITIES } from "../observation/observation.ts";
+import { PRIORITIES } from "../observation/observation.ts";
 import type { Batch, BatchLimits, IndexRange, Settlement } from "./batch.ts";
 import { idOf, placeOf, rebuilt, runsOf, textsOf } from "./block.ts";
+import { ClockHold } from "./clock-hold.ts";
 import { type DeadLetterChange, type DeadLetterSelection, DeadLetters } from "./dead-letters.ts";
 import type { Ledger } from "./ledger.ts";
 import { isHeldBack, Queue, roomFor } from "./queue.ts";
+import type { BlockClock } from "./restamp.ts";
 import { encodeSegment, gzipOf, plainOf, SEPARATOR, type Segment, segmentOf } from "./segment.ts";
 import { expand, merge, type Run, slice } from "./sequence.ts";
 import {
@@ -42,7 +44,7 @@ export interface NewBlock {
   readonly observedTo: number;
   readonly acceptedAt: number;
   readonly acceptedMonotonic: number;
-  readonly clock: ClockQuality;
+  readonly clock: BlockClock;
 }
 
 /** Everything that one transaction does. */
@@ -59,10 +61,12 @@ export interface Books {
   readonly ledgers: readonly Ledger[];
   /** Readings that could be leased at once, by lane. */
   readonly available: readonly number[];
-  /** Until readings that wait for a later try are due, ms; `undefined` where none do. */
+  /** Until readings that wait for a later try, or for the clock, are due, ms; `undefined` where none do. */
   readonly deferredDueIn: number | undefined;
   readonly lastSeq: number;
   readonly deadLetters: number;
+  /** Whether the wall time of this boot is known, so that what is read from the file is restamped. */
+  readonly clockKnown: boolean;
   /** In use: used pages × page size + WAL. */
   readonly bytes: number;
   readonly walBytes: number;
@@ -91,6 +95,8 @@ export interface EngineOptions {
   readonly monotonic: () => number;
   readonly now: () => number;
   readonly maxDeadLetters: number;
+  /** How long readings stamped by a clock that is not synchronised wait for it, ms; not at all by default. */
+  readonly waitForClock?: number;
   /** One line for each thing that an operator ought to know. */
   readonly onNotice: (notice: Notice) => void;
 }
@@ -103,6 +109,7 @@ export class Engine {
   readonly #store: Store;
   readonly #options: EngineOptions;
   readonly #leases = new Map<number, Lease>();
+  readonly #hold: ClockHold;
   readonly #queue: Queue;
   readonly #letters: DeadLetters;
   #nextLease = 1;
@@ -116,7 +123,9 @@ export class Engine {
     this.#ledgers = store.ledgers();
     this.#lastSeq = store.lastSeq();
     this.#figures = this.#measure();
-    this.#queue = new Queue(store, options.monotonic);
+    this.#hold = new ClockHold(store.boot, options.waitForClock ?? 0, options.monotonic);
+    if (store.clockKnown) this.#hold.end();
+    this.#queue = new Queue(store, options.monotonic, this.#hold);
     this.#letters = new DeadLetters(store, this.#queue, options.maxDeadLetters, (ids) =>
       options.onNotice({ kind: "dead-letters-dropped", ids }),
     );
@@ -138,6 +147,7 @@ export class Engine {
 
   /** The next readings to send, or `undefined`. */
   lease(limits: BatchLimits): Batch | undefined {
+    if (limits.linkBackAt !== undefined) this.#hold.linkBack(limits.linkBackAt);
     for (;;) {
       const taken = this.#queue.next(limits);
       if (taken.length === 0) return undefined;
@@ -157,6 +167,12 @@ export class Engine {
       };
       return this.#register(lease, segments, limits);
     }
+  }
+
+  /** The clock is synchronised: this boot's wall time is its monotonic time plus `offsetMs`. Nothing waits for it any more. */
+  fixClock(offsetMs: number): void {
+    this.#store.setClockOffset(offsetMs);
+    this.#hold.end();
   }
 
   /** A part of a leased batch as a request of its own. */
@@ -179,6 +195,7 @@ export class Engine {
       deferredDueIn: this.#queue.deferredDueIn(),
       lastSeq: this.#lastSeq,
       deadLetters: this.#letters.count,
+      clockKnown: this.#store.clockKnown,
       ...this.#figures,
     };
   }

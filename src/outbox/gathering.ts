@@ -26,6 +26,8 @@ const MAX_BYTES_PER_UNIT = 3;
 class OpenBlock {
   readonly lane: number;
   count = 0;
+  /** Some of its readings are to be restamped. */
+  provisional = false;
   #bytes = Buffer.allocUnsafeSlow(FIRST_BYTES);
   #used = 0;
   #runs: Run[] = [];
@@ -55,6 +57,7 @@ class OpenBlock {
   seal(acceptance: Acceptance): NewBlock {
     return {
       ...acceptance,
+      ...(this.provisional && { clock: "provisional" }),
       lane: this.lane,
       runs: this.#runs,
       count: this.count,
@@ -91,7 +94,8 @@ export class Gathering {
     this.#limits = { maxReadings: limits.maxReadings, maxBytes: limits.maxBytes - ENVELOPE_BYTES };
   }
 
-  add(observation: Observation, text: string, seq: number, dueAt: number): void {
+  /** `provisional`: the reading is to be restamped once the clock is right. */
+  add(observation: Observation, text: string, seq: number, dueAt: number, provisional = false): void {
     const { maxReadings, maxBytes } = this.#limits;
     const lane = PRIORITIES.indexOf(observation.priority);
     let block = this.#open[lane];
@@ -99,6 +103,7 @@ export class Gathering {
       block = this.#begin(lane);
       block.add(text, observation.ts_iso, seq, maxBytes);
     }
+    if (provisional) block.provisional = true;
     this.size += text.length;
     this.count++;
     if (dueAt < this.dueAt) this.dueAt = dueAt;

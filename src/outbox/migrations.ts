@@ -63,4 +63,6 @@ export const MIGRATIONS: readonly string[] = [
      detail TEXT NOT NULL,
      body BLOB NOT NULL
    ) STRICT;`,
+  // Wall time less monotonic time at the boot's first synchronisation, ms: what provisional readings are restamped by.
+  "ALTER TABLE boot ADD COLUMN clock_offset INTEGER;",
 ];

@@ -23,6 +23,7 @@ import { addLedgers, type Ledger } from "./ledger.ts";
 import { ObservationWriter } from "./observation-text.ts";
 import type { Operation, Operations } from "./protocol.ts";
 import { RecentIds } from "./recent-ids.ts";
+import type { ProvisionalStamp } from "./restamp.ts";
 import type { DeadLetter } from "./store.ts";
 import { WorkerFault, WorkerLink } from "./worker-link.ts";
 
@@ -47,6 +48,8 @@ export interface OutboxSettings {
   readonly file: string;
   readonly maxBytes: number;
   readonly maxDeadLetters: number;
+  /** How long readings stamped by a clock that is not synchronised wait for it, ms. */
+  readonly waitForClock: number;
   readonly bootId: string;
   /** Milliseconds by priority. */
   readonly commitDelay: Readonly<Record<Priority, number>>;
@@ -59,6 +62,8 @@ export interface OutboxContext {
   readonly telemetry: Telemetry;
   readonly conditions: Conditions;
   readonly clockQuality: () => ClockQuality;
+  /** Whether the clock's first synchronisation may yet come; never, where this is left out. */
+  readonly clockAwaited?: () => boolean;
   /** The file's state is unknown: end the process, with status 74 after an I/O error. */
   readonly onFatal: (error: Error, ioError: boolean) => void;
 }
@@ -115,9 +120,9 @@ export class Outbox implements BatchSource {
    */
   static async open(settings: OutboxSettings, context: OutboxContext): Promise<Outbox> {
     const outbox = new Outbox(settings, context);
-    const { dataDir, file, maxBytes, maxDeadLetters, gatewayId, bootId } = settings;
+    const { dataDir, file, maxBytes, maxDeadLetters, waitForClock, gatewayId, bootId } = settings;
     const { link, books, recentIds } = await WorkerLink.open(
-      { dataDir, file, maxBytes, maxDeadLetters, gatewayId, bootId, recentIds: RECENT_IDS },
+      { dataDir, file, maxBytes, maxDeadLetters, waitForClock, gatewayId, bootId, recentIds: RECENT_IDS },
       {
         books: (books) => outbox.#noteBooks(books),
         notice: (notice) => outbox.#note(notice),
@@ -143,6 +148,7 @@ export class Outbox implements BatchSource {
     const { clock, clockQuality } = this.#context;
     const now = clock.monotonic();
     const quality = clockQuality();
+    const provisional = this.#provisional(quality, now);
     let accepted = 0;
     let copies: Observation[] | undefined;
     for (const observation of observations) {
@@ -152,8 +158,9 @@ export class Outbox implements BatchSource {
         continue;
       }
       const seq = this.#nextSeq++;
-      const text = this.#writer.write(observation, receivedAt, quality, seq);
-      this.#gathering.add(observation, text, seq, now + this.#delays[observation.priority]);
+      const text = this.#writer.write(observation, receivedAt, quality, seq, provisional);
+      const toRestamp = provisional !== undefined && observation.timedByGateway === true;
+      this.#gathering.add(observation, text, seq, now + this.#delays[observation.priority], toRestamp);
       accepted++;
     }
     const duplicates = observations.length - accepted;
@@ -234,6 +241,21 @@ export class Outbox implements BatchSource {
   /** Commits since the start. */
   get commits(): number {
     return this.#commits;
+  }
+
+  /**
+   * The clock is synchronised: this boot's wall time is its monotonic time plus `offsetMs`. Readings that waited for that go out with their
+   * times put right. Resolves once it is durable, until when a full disk is waited out.
+   */
+  async fixClock(offsetMs: number): Promise<void> {
+    while (!this.#dead) {
+      try {
+        return await this.#ask("fixClock", { offsetMs });
+      } catch (thrown) {
+        if (!(thrown instanceof WorkerFault && thrown.report.fault === "disk-full")) throw thrown;
+        await this.#context.clock.sleep(DISK_FULL_RETRY_MS);
+      }
+    }
   }
 
   /** Waiting readings in the order in which they would be sent. */
@@ -415,6 +437,13 @@ export class Outbox implements BatchSource {
     this.#dead = true;
     this.#becomeIdle();
     return false;
+  }
+
+  /** What readings without a time of their own are stored with while the clock's first synchronisation may yet come. */
+  #provisional(quality: ClockQuality, monotonic: number): ProvisionalStamp | undefined {
+    if (quality === "synchronised" || this.#known.clockKnown || this.#context.clockAwaited?.() !== true)
+      return undefined;
+    return { boot: this.#settings.bootId, uptime_ms: Math.round(monotonic) };
   }
 
   #acceptance(): Acceptance {

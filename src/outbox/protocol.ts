@@ -13,6 +13,8 @@ export interface WorkerSettings {
   readonly file: string;
   readonly maxBytes: number;
   readonly maxDeadLetters: number;
+  /** Milliseconds. */
+  readonly waitForClock: number;
   readonly gatewayId: string;
   readonly bootId: string;
   /** How many ids to hand back for the recognition of copies. */
@@ -23,6 +25,7 @@ export interface WorkerSettings {
 export interface Operations {
   commit: { takes: Commit; gives: CommitTiming };
   lease: { takes: BatchLimits; gives: Batch | undefined };
+  fixClock: { takes: { offsetMs: number }; gives: undefined };
   part: { takes: { lease: number; range: IndexRange }; gives: Batch };
   ids: { takes: { lease: number }; gives: string[] };
   peek: { takes: { limit: number; priority: Priority | undefined }; gives: PeekedReading[] };

@@ -6,6 +6,7 @@
  */
 import { PRIORITIES } from "../observation/observation.ts";
 import type { BatchLimits } from "./batch.ts";
+import type { ClockHold } from "./clock-hold.ts";
 import type { Ledger } from "./ledger.ts";
 import { ENVELOPE_BYTES, SEPARATOR } from "./segment.ts";
 import { Band, type BlockHead, bandEnd, bandOf, bandStart, LANES, type Store } from "./store.ts";
@@ -43,14 +44,16 @@ const CRITICAL_LANE = PRIORITIES.indexOf("critical");
 export class Queue {
   readonly #store: Store;
   readonly #monotonic: () => number;
+  readonly #hold: ClockHold;
   readonly #leasedKeys = new Set<number>();
   readonly #leasedCounts = new Array<number>(LANES).fill(0);
   /** By lane: no block before this key waits unleased. */
   readonly #cursors: number[];
   readonly #deferrals: Deferral[];
 
-  constructor(store: Store, monotonic: () => number) {
+  constructor(store: Store, monotonic: () => number, hold: ClockHold) {
     this.#store = store;
+    this.#hold = hold;
     this.#monotonic = monotonic;
     this.#cursors = Array.from({ length: LANES }, (_, lane) => bandStart(Band.waiting(lane)));
     this.#deferrals = Array.from({ length: LANES }, (_, lane) => ({
@@ -168,19 +171,37 @@ export class Queue {
     return ledgers.map((ledger, lane) => {
       const deferral = this.#deferral(lane);
       const deferred = this.#isDue(deferral) ? 0 : deferral.count;
-      return Math.max(0, ledger.pending - (this.#leasedCounts[lane] ?? 0) - deferred);
+      const available = Math.max(0, ledger.pending - (this.#leasedCounts[lane] ?? 0) - deferred);
+      return this.#waitsForClock(lane) ? Math.min(available, deferral.count - deferred) : available;
     });
   }
 
-  /** Until readings that were put off are due, ms; `undefined` where none wait for that. */
+  /** Until readings that were put off, or that wait for the clock, are due, ms; `undefined` where none wait for that. */
   deferredDueIn(): number | undefined {
-    const waits = this.#deferrals.filter((deferral) => deferral.count > 0 && !this.#isDue(deferral));
-    if (waits.length === 0) return undefined;
-    return Math.max(0, Math.min(...waits.map((deferral) => deferral.dueAt)) - this.#monotonic());
+    const waits = this.#deferrals
+      .filter((deferral) => deferral.count > 0 && !this.#isDue(deferral))
+      .map((deferral) => Math.max(0, deferral.dueAt - this.#monotonic()));
+    if (this.#deferrals.some((_, lane) => this.#waitsForClock(lane))) waits.push(this.#hold.remainingMs);
+    return waits.length === 0 ? undefined : Math.min(...waits);
+  }
+
+  /** Whether the next block of a lane waits for the clock, and with it those behind: a lane keeps its order. */
+  #waitsForClock(lane: number): boolean {
+    if (!this.#hold.active) return false;
+    const next = this.#unleased(lane).next();
+    return next.done !== true && this.#hold.holds(next.value, lane);
+  }
+
+  /** Blocks of a lane that may go now, oldest first. */
+  *#waiting(lane: number): Generator<BlockHead> {
+    for (const head of this.#unleased(lane)) {
+      if (this.#hold.holds(head, lane)) return;
+      yield head;
+    }
   }
 
   /** Blocks of a lane that wait and are not on lease, oldest first. */
-  *#waiting(lane: number): Generator<BlockHead> {
+  *#unleased(lane: number): Generator<BlockHead> {
     const end = bandEnd(Band.waiting(lane));
     let from = this.#cursors[lane] ?? end;
     let onlyLeased = true;

@@ -9,9 +9,9 @@ import { statSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import Database from "better-sqlite3";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
-import type { ClockQuality } from "../observation/observation.ts";
 import type { Ledger } from "./ledger.ts";
 import { MIGRATIONS } from "./migrations.ts";
+import { type BlockClock, restamped } from "./restamp.ts";
 
 /** Lanes are numbered as PRIORITIES are ordered: 0 is critical. */
 export const LANES = 4;
@@ -47,7 +47,7 @@ export interface BlockHead {
   /** Milliseconds since the start of boot `boot`. */
   readonly acceptedMonotonic: number;
   readonly boot: number;
-  readonly clock: ClockQuality;
+  readonly clock: BlockClock;
   readonly rawBytes: number;
   readonly rawCrc: number;
 }
@@ -95,6 +95,9 @@ export class Store {
   readonly #statements: ReturnType<typeof prepare>;
   /** Row number of this boot. */
   readonly boot: number;
+  readonly #bootId: string;
+  /** Wall time less monotonic time of the boots whose clock came to be known, ms. */
+  readonly #offsets = new Map<string, number>();
   /** Random, made with the file: names this outbox for ever, so that a replaced one never repeats an idempotency key. */
   readonly outboxId: string;
 
@@ -111,6 +114,8 @@ export class Store {
       this.#statements = prepare(this.#db);
       this.outboxId = this.#identify();
       this.boot = this.#numberBoot(options.bootId);
+      this.#bootId = options.bootId;
+      this.#readOffsets();
     } catch (fault) {
       this.#db.close();
       throw fault;
@@ -163,12 +168,26 @@ export class Store {
     return this.#statements.headBefore.get(before, start) as BlockHead | undefined;
   }
 
-  /** A block whole; `undefined` where it is gone, `"damaged"` where its checksum does not match. */
+  /** Whether this boot's offset between the two clocks is known. */
+  get clockKnown(): boolean {
+    return this.#offsets.has(this.#bootId);
+  }
+
+  /** Notes, once for each boot, that its wall time is its monotonic time plus `offsetMs`; the first one stays. */
+  setClockOffset(offsetMs: number): void {
+    this.transaction(() => this.#statements.setOffset.run(Math.round(offsetMs), this.boot));
+    this.#readOffsets();
+  }
+
+  /**
+   * A block whole, its provisional readings restamped where their boot's clock is known; `undefined` where it is gone,
+   * `"damaged"` where its checksum does not match.
+   */
   block(key: number): Block | "damaged" | undefined {
     const row = this.#statements.block.get(key) as (Block & { rowCrc: number }) | undefined;
     if (row === undefined) return undefined;
     const { rowCrc: stored, ...block } = row;
-    return stored === rowCrc(block) ? block : "damaged";
+    return stored === rowCrc(block) ? restamped(block, this.#offsets) : "damaged";
   }
 
   /** Takes a block whose checksum does not match out of the queue, and keeps what is left of it for a look. */
@@ -226,6 +245,11 @@ export class Store {
     return id;
   }
 
+  #readOffsets(): void {
+    const rows = this.#statements.offsets.all() as { bootId: string; offset: number }[];
+    for (const { bootId, offset } of rows) this.#offsets.set(bootId, offset);
+  }
+
   #numberBoot(bootId: string): number {
     const known = this.#statements.boot.get(bootId) as { id: number } | undefined;
     if (known !== undefined) return known.id;
@@ -254,6 +278,8 @@ function prepare(db: Database.Database) {
     lastSeq: db.prepare("SELECT MAX(last_seq) AS seq FROM ledger"),
     setLastSeq: db.prepare("UPDATE ledger SET last_seq = ? WHERE lane = ?"),
     boot: db.prepare("SELECT id FROM boot WHERE boot_id = ?"),
+    setOffset: db.prepare("UPDATE boot SET clock_offset = ? WHERE id = ? AND clock_offset IS NULL"),
+    offsets: db.prepare("SELECT boot_id AS bootId, clock_offset AS offset FROM boot WHERE clock_offset IS NOT NULL"),
     addBoot: db.prepare("INSERT INTO boot (boot_id) VALUES (?)"),
     insertBlock: db.prepare(`INSERT INTO block VALUES (@key, @lastSeq, @count, @sequence, @observedFrom, @observedTo,
       @acceptedAt, @acceptedMonotonic, @boot, @clock, @rawBytes, @rawCrc, @rowCrc, @body)`),

@@ -33,6 +33,7 @@ function open(): { lock: DataDirLock; store: Store; engine: Engine } | undefined
       monotonic: systemClock.monotonic,
       now: systemClock.now,
       maxDeadLetters: settings.maxDeadLetters,
+      waitForClock: settings.waitForClock,
       onNotice: (notice) => say({ kind: "notice", notice }),
     });
     const recentIds = newestIds(store, settings.recentIds);
@@ -58,6 +59,9 @@ function perform(
     }
     case "lease":
       return engine.lease(request.takes);
+    case "fixClock":
+      engine.fixClock(request.takes.offsetMs);
+      return undefined;
     case "part":
       return engine.part(request.takes.lease, request.takes.range);
     case "ids":

@@ -260,6 +260,7 @@ export class Forwarder {
       compression: this.#parts.config.batch.compression,
       heldBackThrough,
       heldBackTurn: this.#heldBackTurn,
+      linkBackAt: this.#line.linkBackAt,
     };
     try {
       const batch = await this.#progress.watch(() => this.#parts.source.lease(limits));

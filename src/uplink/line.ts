@@ -73,6 +73,7 @@ export class Line {
   readonly #reachability: Reachability;
   readonly #refusalBackOff: BackOff;
   #heldBackThrough: number;
+  #linkBackAt: number | undefined;
   #condition: string | undefined;
   #breakerOpen = false;
   /** Tries since everything began to be refused; `undefined` while it is not. */
@@ -104,6 +105,11 @@ export class Line {
   /** From the first failure until something is accepted. */
   get outage(): boolean {
     return this.#heldBackThrough === Number.POSITIVE_INFINITY;
+  }
+
+  /** When fusion could first be reached again after an outage, on the monotonic clock. */
+  get linkBackAt(): number | undefined {
+    return this.#linkBackAt;
   }
 
   /** Fusion refuses every reading, so it is not the readings: nothing is dead-lettered. */
@@ -217,6 +223,7 @@ export class Line {
 
   #reachable(): void {
     this.#parts.log.debug({ component: COMPONENT, ...this.#parts.endpoint }, "fusion can be connected to again");
+    this.#linkBackAt ??= this.#now();
     this.#gate.linkUp(this.#now());
     this.#parts.onChange();
   }

@@ -196,7 +196,7 @@ describe("doctor finds of the outbox", () => {
 
   test("what the daemon itself has noticed, once", () => {
     const view = new MemoryGatewayView();
-    view.facts.clock = { quality: "unsynchronised" };
+    view.facts.clock = { quality: "unsynchronised", forSeconds: 60, steps: 0 };
     view.facts.conditions = [
       { component: "uplink", code: "credentials", severity: "degraded", detail: "401", since: NOON },
       { component: "serial:mast", code: "port-gone", severity: "failing", detail: "gone", since: NOON },

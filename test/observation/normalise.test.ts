@@ -54,6 +54,7 @@ describe("normalise", () => {
       source: "node-7",
       priority: "normal",
       attributes: { temperature: 21.5, "Wind (m/s)": "3", door: true, nested: { a: [1, null] } },
+      timedByGateway: true,
     });
   });
 

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Condition } from "#src/kernel/conditions.js";
 import { assessHealth, type Health } from "#src/operations/health.js";
+import type { ClockView } from "#src/operations/view.js";
 import { MemoryGatewayView } from "../support/memory-view.ts";
 
 const component = (health: Health, name: string) => health.components.find((each) => each.component === name);
@@ -81,14 +82,37 @@ test("the outbox's score falls as it fills, and from nine tenths on it is degrad
 
 test("what is noticed keeps the time at which it was noticed first, until it is well again", () => {
   const view = new MemoryGatewayView();
-  view.facts.clock = { quality: "unsynchronised" };
+  view.facts.clock = { quality: "unsynchronised", forSeconds: 3600, steps: 0 };
   const first = assessHealth(view, 10);
   const second = assessHealth(view, 20, first);
   assert.equal(component(second, "clock")?.conditions[0]?.since, 10);
-  view.facts.clock = { quality: "synchronised" };
+  view.facts.clock = { quality: "synchronised", forSeconds: 1, steps: 0 };
   const well = assessHealth(view, 30, second);
-  view.facts.clock = { quality: "unsynchronised" };
+  view.facts.clock = { quality: "unsynchronised", forSeconds: 3600, steps: 0 };
   assert.equal(component(assessHealth(view, 40, well), "clock")?.conditions[0]?.since, 40);
+});
+
+test("a clock that is not synchronised is to be looked at after ten minutes, one that was stepped at once", () => {
+  const view = new MemoryGatewayView();
+  const codes = (clock: ClockView) => {
+    view.facts.clock = clock;
+    return component(assessHealth(view, 5), "clock")?.conditions.map(({ code }) => code);
+  };
+  assert.deepEqual(codes({ quality: "unsynchronised", forSeconds: 599, steps: 0 }), []);
+  assert.deepEqual(codes({ quality: "unsynchronised", forSeconds: 600, steps: 0 }), ["unsynchronised"]);
+  assert.deepEqual(codes({ quality: "stepped", forSeconds: 0, steps: 1 }), ["stepped"]);
+  assert.deepEqual(codes({ quality: "synchronised", forSeconds: 1e6, steps: 1 }), []);
+});
+
+test("a clock that is not synchronised says what to do: more where somebody can tell", () => {
+  const view = new MemoryGatewayView();
+  const why = (clock: ClockView) => {
+    view.facts.clock = clock;
+    return component(assessHealth(view, 5), "clock")?.conditions[0]?.detail ?? "";
+  };
+  const clock = { quality: "unsynchronised", forSeconds: 3600, steps: 0 } as const;
+  assert.match(why(clock), /enable chrony or systemd-timesyncd/);
+  assert.match(why({ ...clock, source: "chronyc" }), /what chronyc says/);
 });
 
 test("a component that only a condition names is listed", () => {

@@ -97,7 +97,7 @@ test("health names every component with its state, why, since when and a score",
 });
 
 test("since tells when something went wrong, not when somebody first asked", async () => {
-  view.facts.clock = { quality: "unsynchronised" };
+  view.facts.clock = { quality: "unsynchronised", forSeconds: 3600, steps: 0 };
   await clock.advance(5_000);
   const noticed = new Date(clock.now()).toISOString();
   await clock.advance(60_000);
@@ -124,7 +124,8 @@ test("the status has the contract's members, times in RFC 3339", async () => {
     lastReadingAt: "2026-07-01T12:00:00.000Z",
   });
   assert.equal(json.sources[1].lastReadingAt, null);
-  assert.deepEqual(json.clock, { quality: "synchronised" });
+  const since = new Date(clock.now() - 60_000).toISOString();
+  assert.deepEqual(json.clock, { quality: "synchronised", source: "timedatectl", since, steps: 0, lastStep: null });
 });
 
 test("peek answers at most so many readings, of one priority where asked", async () => {

@@ -95,7 +95,7 @@ export class MemoryGatewayView implements GatewayView {
       { name: "mast", kind: "serial", state: "open", accepted: 20, refused: 0 },
     ],
     devices: [{ source: "mast-3", via: "mqtt", accepted: 100, lastReadingAt: NOON }],
-    clock: { quality: "synchronised" },
+    clock: { quality: "synchronised", source: "timedatectl", forSeconds: 60, steps: 0 },
     wear: {
       writtenBytes: 5_000_000,
       measuredSeconds: 7200,

@@ -9,7 +9,7 @@ export function observation(changes: Partial<Observation> = {}): Observation {
   return {
     id: randomUUID(),
     class: "smoke",
-    ts_iso: new Date(Date.UTC(2026, 6, 1) + made * 1000).toISOString(),
+    ts_iso: new Date(Date.UTC(2026, 4, 1) + made * 1000).toISOString(),
     confidence: 0.9,
     source: `mast-${made % 7}`,
     priority: "normal",

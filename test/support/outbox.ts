@@ -12,6 +12,7 @@ export function outboxSettings(dataDir: string, changes: Partial<OutboxSettings>
     file: "outbox.db",
     maxBytes: 2 ** 30,
     maxDeadLetters: 1000,
+    waitForClock: 0,
     bootId: "boot",
     commitDelay: { critical: 0, high: 0, normal: 0, low: 0 },
     block: { maxReadings: 500, maxBytes: 512 * 1024 },

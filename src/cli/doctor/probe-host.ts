@@ -1,9 +1,8 @@
 /** Looks at the machine: the folder of the data, the file system below it, and the clock. Changes nothing. */
-import { execFile } from "node:child_process";
 import { constants } from "node:fs";
 import { access, stat, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
-import { promisify } from "node:util";
+import { clockSources } from "../../kernel/clock-source.ts";
 import { codeOf } from "../../kernel/errors.ts";
 import type { ClockQuality } from "../../observation/observation.ts";
 import type { DataDirFacts } from "./check-host.ts";
@@ -48,12 +47,11 @@ export async function probeFileSystem(path: string): Promise<FileSystemFacts | u
   return { type, freeBytes: bavail * bsize, freeFiles: files === 0 ? undefined : ffree };
 }
 
-/** What systemd knows of the clock, where no daemon tells what it has seen. */
+/** What the machine says of its clock, where no daemon tells what it has seen. */
 export async function probeClock(): Promise<ClockQuality> {
-  const asked = promisify(execFile)("timedatectl", ["show", "--property=NTPSynchronized", "--value"]);
-  const answer = await asked.then(
-    ({ stdout }) => stdout.trim(),
-    () => "",
-  );
-  return answer === "yes" ? "synchronised" : "unsynchronised";
+  for (const source of clockSources()) {
+    const answer = await source.ask();
+    if (answer !== undefined) return answer ? "synchronised" : "unsynchronised";
+  }
+  return "unsynchronised";
 }
