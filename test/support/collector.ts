@@ -7,12 +7,10 @@ import {
   type ServerResponse,
 } from "node:http";
 import { gunzipSync } from "node:zlib";
-import type { Observation } from "#src/observation/observation.js";
+import type { StoredReading } from "#src/operations/view.js";
 
 /** An observation as it arrives, with what the gateway added. */
-export interface Received extends Observation {
-  readonly gateway: { readonly id: string; readonly seq: number; readonly received_at: string; readonly clock: string };
-}
+export type Received = StoredReading;
 
 export interface Envelope {
   readonly schema: string;

@@ -31,6 +31,12 @@ export interface Status {
     readonly refused: number;
     readonly lastReadingAt: string | null;
   }[];
+  readonly clock: {
+    readonly quality: string;
+    readonly source: string | null;
+    readonly steps: number;
+    readonly lastStep: { readonly at: string; readonly seconds: number } | null;
+  };
   readonly conditions: readonly { readonly component: string; readonly code: string; readonly severity: string }[];
 }
 
