@@ -100,14 +100,19 @@ export class Daemon {
 
   /** Starts it and waits until it is ready. */
   static async start(options: DaemonOptions): Promise<Daemon> {
+    const daemon = await Daemon.launch(options);
+    await daemon.ready();
+    return daemon;
+  }
+
+  /** Starts it, and does not wait: for one that may end before it is ready. */
+  static async launch(options: DaemonOptions): Promise<Daemon> {
     const { folder, dist = DIST, under = [], nodeOptions = [], log = "ignore" } = options;
     const ports = options.ports ?? (await Daemon.freePorts());
     const file = writeConfig({ ...options, ports });
     const command = [...under, process.execPath, ...nodeOptions, join(dist, "main.js"), "run", "--config", file];
     const child = spawn(command[0] ?? "", command.slice(1), { stdio: ["ignore", log, log] });
-    const daemon = new Daemon(child, ports, folder);
-    await daemon.#ready();
-    return daemon;
+    return new Daemon(child, ports, folder);
   }
 
   get ca(): string {
@@ -166,9 +171,10 @@ export class Daemon {
     });
   }
 
-  async #ready(): Promise<void> {
+  /** Resolves once it is ready; rejects where it ends before. */
+  async ready(): Promise<void> {
     const deadline = performance.now() + READY_WITHIN_MS;
-    while (performance.now() < deadline && this.child.exitCode === null) {
+    while (performance.now() < deadline && this.child.exitCode === null && this.child.signalCode === null) {
       const answer = await fetch(`http://127.0.0.1:${this.ports.http}/readyz`).catch(() => undefined);
       if (answer?.status === 200) return;
       await new Promise((resolve) => setTimeout(resolve, 50));

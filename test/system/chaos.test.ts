@@ -5,9 +5,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { MqttClient } from "mqtt";
+import { chance, seedFrom } from "../support/chance.ts";
 import { type Answer, Collector, type ReceivedBatch } from "../support/collector.ts";
 import { Daemon } from "../support/daemon.ts";
 import { device } from "../support/device.ts";
+import { sumOfFates } from "../support/ledger.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const ROUNDS = 6;
@@ -18,17 +20,6 @@ const POISONED_EVERY = 97;
 const LONGEST_LIFE_MS = 800;
 
 const isPoisoned = (n: number): boolean => n % POISONED_EVERY === 0;
-
-/** mulberry32: as good as chance, and the same for the same seed. */
-function chance(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 const poisonedIn = ({ observations }: ReceivedBatch) =>
   observations.filter(({ attributes }) => isPoisoned(Number(attributes.n)));
@@ -85,7 +76,7 @@ async function publishRound(client: MqttClient, round: number): Promise<void> {
 }
 
 test("through failures of every kind and kills, each reading is delivered or is a dead letter for its own fault", async (t) => {
-  const seed = Number(process.env.CHAOS_SEED ?? Math.floor(Math.random() * 2 ** 31));
+  const seed = seedFrom("CHAOS_SEED");
   t.diagnostic(`CHAOS_SEED=${seed}`);
   const random = chance(seed);
   const fusion = await Collector.start();
@@ -137,8 +128,3 @@ test("through failures of every kind and kills, each reading is delivered or is 
   assert.ok(page.deadLetters.every(({ code }) => code === "poisoned"));
   t.diagnostic(`${total} readings, ${fusion.requests} requests, ${fusion.received.length} received`);
 });
-
-function sumOfFates(ledger: Record<string, number>): number {
-  const { accepted: _accepted, duplicates: _duplicates, ...fates } = ledger;
-  return Object.values(fates).reduce((sum, count) => sum + count, 0);
-}
