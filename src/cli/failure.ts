@@ -17,6 +17,7 @@ const USAGE_CODES = new Set([
 /** Exit status for whatever a command threw; help and version are no failures. */
 export function exitStatusOf(thrown: unknown): number {
   if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : ExitStatus.usage;
+  if (thrown instanceof GatewayError && thrown.code === "OUTBOX_IO_ERROR") return ExitStatus.ioError;
   return thrown instanceof GatewayError && USAGE_CODES.has(thrown.code) ? ExitStatus.usage : ExitStatus.failed;
 }
 

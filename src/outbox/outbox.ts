@@ -116,7 +116,8 @@ export class Outbox implements BatchSource {
 
   /**
    * Takes the dataDir's lock, opens or creates the file, and is ready for readings.
-   * @throws GatewayError DATA_DIR_LOCKED, DATA_DIR_UNUSABLE, OUTBOX_CANNOT_OPEN, OUTBOX_NOT_DURABLE, OUTBOX_TOO_NEW.
+   * @throws GatewayError DATA_DIR_LOCKED, DATA_DIR_UNUSABLE, OUTBOX_CANNOT_OPEN, OUTBOX_IO_ERROR, OUTBOX_NOT_DURABLE,
+   * OUTBOX_TOO_NEW.
    */
   static async open(settings: OutboxSettings, context: OutboxContext): Promise<Outbox> {
     const outbox = new Outbox(settings, context);

@@ -9,6 +9,7 @@ import { statSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import Database from "better-sqlite3";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
+import { CheckpointWatch } from "./checkpoint-watch.ts";
 import type { Ledger } from "./ledger.ts";
 import { MIGRATIONS } from "./migrations.ts";
 import { type BlockClock, restamped } from "./restamp.ts";
@@ -93,6 +94,7 @@ export class Store {
   readonly #db: Database.Database;
   readonly #file: string;
   readonly #statements: ReturnType<typeof prepare>;
+  readonly #checkpoints: CheckpointWatch;
   /** Row number of this boot. */
   readonly boot: number;
   readonly #bootId: string;
@@ -112,6 +114,8 @@ export class Store {
       configure(this.#db, options.maxBytes);
       migrate(this.#db);
       this.#statements = prepare(this.#db);
+      const logBound = 2 * checkpointPages(options.maxBytes) * PAGE_BYTES;
+      this.#checkpoints = new CheckpointWatch(this.#db, `${this.#file}-wal`, logBound);
       this.outboxId = this.#identify();
       this.boot = this.#numberBoot(options.bootId);
       this.#bootId = options.bootId;
@@ -133,6 +137,7 @@ export class Store {
     try {
       const result = change();
       this.#statements.commit.run();
+      this.#checkpoints.look();
       return result;
     } catch (fault) {
       if (this.#db.inTransaction) this.#db.exec("ROLLBACK");
@@ -311,7 +316,9 @@ const SYNCHRONOUS_FULL = 2;
 
 function configure(db: Database.Database, maxBytes: number): void {
   db.pragma(`page_size = ${PAGE_BYTES}`);
-  const journal = db.pragma("journal_mode = WAL", { simple: true });
+  // Read back in a statement of its own: the one that sets it answers "wal" before its own commit, which may fail yet.
+  db.pragma("journal_mode = WAL");
+  const journal = db.pragma("journal_mode", { simple: true });
   db.pragma("synchronous = FULL");
   const synchronous = db.pragma("synchronous", { simple: true });
   if (journal !== "wal" || synchronous !== SYNCHRONOUS_FULL) {
@@ -322,10 +329,14 @@ function configure(db: Database.Database, maxBytes: number): void {
       hint: "put gateway.dataDir on a local file system that SQLite's WAL mode works on",
     });
   }
-  db.pragma(`wal_autocheckpoint = ${Math.max(100, Math.min(CHECKPOINT_PAGES, Math.floor(maxBytes / PAGE_BYTES / 8)))}`);
+  db.pragma(`wal_autocheckpoint = ${checkpointPages(maxBytes)}`);
   db.pragma(`journal_size_limit = ${CHECKPOINT_PAGES * PAGE_BYTES * 2}`);
   db.pragma("mmap_size = 0");
   db.pragma("temp_store = MEMORY");
+}
+
+function checkpointPages(maxBytes: number): number {
+  return Math.max(100, Math.min(CHECKPOINT_PAGES, Math.floor(maxBytes / PAGE_BYTES / 8)));
 }
 
 function migrate(db: Database.Database): void {

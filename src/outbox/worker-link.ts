@@ -41,7 +41,7 @@ export class WorkerLink {
 
   /**
    * Starts the thread and opens the file.
-   * @throws GatewayError OUTBOX_CANNOT_OPEN, or the store's own.
+   * @throws GatewayError OUTBOX_CANNOT_OPEN, OUTBOX_IO_ERROR, or the store's own.
    */
   static async open(
     settings: WorkerSettings,
@@ -108,6 +108,14 @@ export class WorkerLink {
 }
 
 function cannotOpen(file: string, fault: FaultReport, hint: string | undefined): GatewayError {
+  if (fault.code?.startsWith("SQLITE_IOERR")) {
+    return new GatewayError({
+      code: "OUTBOX_IO_ERROR",
+      op: "outbox.open",
+      message: `cannot open the outbox ${file}: ${fault.code}: ${fault.message}`,
+      hint: "look into the kernel's log for errors of the card that holds gateway.dataDir (dmesg), then start again",
+    });
+  }
   return new GatewayError({
     code: /^(OUTBOX|DATA_DIR)_/.test(fault.code ?? "") ? (fault.code ?? "") : "OUTBOX_CANNOT_OPEN",
     op: "outbox.open",
