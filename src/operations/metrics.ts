@@ -10,7 +10,7 @@ import type { GatewayView } from "./view.ts";
 import type { WearView } from "./wear.ts";
 
 const LAG_EVERY_MS = 250;
-const LAG_BUCKETS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+const LAG_BUCKETS = [0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 /**
  * Registers them in `view.metrics` and begins to measure the event loop; the returned function ends the measuring. Once

@@ -1,9 +1,10 @@
 /**
  * The promise, under SIGKILL: whatever was acknowledged reaches fusion, whenever the daemon is killed. `KILL_ROUNDS` sets
- * the number of kills.
+ * the number of kills, `KILL_SEED` repeats a run's moments.
  */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import { chance, seedFrom } from "../support/chance.ts";
 import { Daemon, type DaemonOptions } from "../support/daemon.ts";
 import { assertBalanced, Load, type Verdict } from "../support/load.ts";
 import { mutant } from "../support/mutant.ts";
@@ -13,6 +14,9 @@ const ROUNDS = Number(process.env.KILL_ROUNDS ?? 20);
 const LONGEST_LIFE_MS = 600;
 
 async function killRounds(t: TestContext, rounds: number, options: Partial<DaemonOptions>): Promise<Verdict> {
+  const seed = seedFrom("KILL_SEED");
+  t.diagnostic(`KILL_SEED=${seed}`);
+  const random = chance(seed);
   const folder = temporaryFolder(t);
   const load = await Load.begin(t);
   const start = () => Daemon.start({ folder, ports: load.ports, uplinkUrl: load.fusion.url, ...options });
@@ -20,7 +24,7 @@ async function killRounds(t: TestContext, rounds: number, options: Partial<Daemo
   t.after(() => daemon.stop("SIGKILL"));
   for (let round = 1; round <= rounds; round++) {
     // Chance, not a wait for something: the kill is to come at any moment of the daemon's work.
-    await new Promise((resolve) => setTimeout(resolve, Math.random() * LONGEST_LIFE_MS));
+    await new Promise((resolve) => setTimeout(resolve, random() * LONGEST_LIFE_MS));
     await daemon.stop("SIGKILL");
     load.life = round;
     daemon = await start();
