@@ -101,9 +101,20 @@ export interface EngineOptions {
   readonly onNotice: (notice: Notice) => void;
 }
 
+/** The file was repaired: at this start (`now`), or earlier, and the damaged one is still there. */
+export interface RepairNotice {
+  readonly kind: "repaired";
+  readonly now: boolean;
+  readonly damaged: number;
+  readonly salvaged: number;
+  readonly setAside: string | null;
+  readonly detail: string;
+}
+
 export type Notice =
   | { readonly kind: "damaged"; readonly readings: number; readonly detail: string }
-  | { readonly kind: "dead-letters-dropped"; readonly ids: readonly string[] };
+  | { readonly kind: "dead-letters-dropped"; readonly ids: readonly string[] }
+  | RepairNotice;
 
 export class Engine {
   readonly #store: Store;

@@ -10,7 +10,8 @@ import { adminOf } from "./admin.ts";
 import { DataDirLock } from "./data-dir-lock.ts";
 import { Engine } from "./engine.ts";
 import { peek } from "./inspection.ts";
-import { Store } from "./store.ts";
+import { closeProperly, openUnchecked } from "./opening.ts";
+import type { Store } from "./store.ts";
 
 /**
  * Opens the file that the configuration names. It is never created here.
@@ -29,8 +30,9 @@ export async function openOffline(config: Pick<Config, "gateway" | "outbox">): P
   }
   const lock = DataDirLock.acquire(dataDir);
   let store: Store;
+  let wasClean: boolean;
   try {
-    store = new Store({ file, maxBytes: config.outbox.maxBytes, bootId: bootId() });
+    ({ store, wasClean } = openUnchecked({ file, maxBytes: config.outbox.maxBytes, bootId: bootId() }));
   } catch (fault) {
     lock.release();
     throw fault;
@@ -56,7 +58,8 @@ export async function openOffline(config: Pick<Config, "gateway" | "outbox">): P
       config.outbox.maxBytes,
     ),
     close: async () => {
-      store.close();
+      if (wasClean) closeProperly(store, file);
+      else store.close();
       lock.release();
     },
   };

@@ -127,6 +127,7 @@ export class Outbox implements BatchSource {
       {
         books: (books) => outbox.#noteBooks(books),
         notice: (notice) => outbox.#note(notice),
+        damageFound: (detail) => outbox.#fatal(new Error(`the outbox's file is damaged: ${detail}`), true),
         died: (error) => outbox.#fatal(error, false),
       },
     );
@@ -486,6 +487,10 @@ export class Outbox implements BatchSource {
         "degraded",
         `${notice.readings} stored readings could not be read back (${notice.detail}); check the card`,
       );
+    } else if (notice.kind === "repaired") {
+      const { salvaged, damaged, setAside, detail } = notice;
+      if (notice.now) log.error({ salvaged, damaged, setAside }, detail);
+      this.#context.conditions.raise("outbox", "repaired", "degraded", detail);
     } else {
       log.warn({ ids: notice.ids }, "dead letters beyond outbox.maxDeadLetters were dropped, oldest first");
     }

@@ -58,6 +58,8 @@ export interface FaultReport {
 export type Reply =
   | { readonly kind: "opened"; readonly books: Books; readonly recentIds: Uint32Array }
   | { readonly kind: "not-opened"; readonly fault: FaultReport; readonly hint: string | undefined }
+  /** The file was found damaged: the process ends, and the next start repairs it. */
+  | { readonly kind: "damage-found"; readonly detail: string }
   | { readonly kind: "done"; readonly id: number; readonly gives: unknown; readonly books: Books }
   | { readonly kind: "failed"; readonly id: number; readonly fault: FaultReport }
   | { readonly kind: "notice"; readonly notice: Notice };

@@ -1,5 +1,5 @@
 /**
- * The outbox's file: the only SQL of the project. Synchronous; lives in the worker thread, or in a command while no daemon
+ * The outbox's file: all SQL but what checks, salvages and copies files. Synchronous; lives in the worker thread, or in a command while no daemon
  * runs. One connection writes, with `synchronous=FULL`: what `transaction` has returned from is on the card.
  *
  * It knows blocks, the ledger and dead letters as rows; what they mean is the engine's matter.

@@ -18,6 +18,8 @@ export interface WorkerLinkEvents {
   /** New numbers, with every answer; called before the answer's own promise settles. */
   books(books: Books): void;
   notice(notice: Notice): void;
+  /** The file is damaged; the next start repairs it. */
+  damageFound(detail: string): void;
   /** The thread ended by itself. */
   died(error: Error): void;
 }
@@ -85,7 +87,11 @@ export class WorkerLink {
     await this.#worker.terminate();
   }
 
-  #receive(reply: Extract<Reply, { kind: "done" | "failed" | "notice" }>): void {
+  #receive(reply: Extract<Reply, { kind: "done" | "failed" | "notice" | "damage-found" }>): void {
+    if (reply.kind === "damage-found") {
+      this.#events.damageFound(reply.detail);
+      return;
+    }
     if (reply.kind === "notice") {
       this.#events.notice(reply.notice);
       return;

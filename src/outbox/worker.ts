@@ -9,34 +9,51 @@ import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 import { DataDirLock } from "./data-dir-lock.ts";
 import { Engine } from "./engine.ts";
 import { newestIds, peek } from "./inspection.ts";
+import { closeProperly, noteDamage, noteFault, openChecked } from "./opening.ts";
 import type { FaultReport, Operation, Operations, Reply, Request, WorkerSettings } from "./protocol.ts";
-import { classify, Store } from "./store.ts";
+import { repairText } from "./repair.ts";
+import { classify, type Store } from "./store.ts";
 
 const port = parentPort;
 if (port === null) throw new Error("the outbox's worker runs in a worker thread only");
 const settings = workerData as WorkerSettings;
+const file = resolve(settings.dataDir, settings.file);
 
 function say(reply: Reply, transfer: ArrayBuffer[] = []): void {
   port?.postMessage(reply, transfer);
 }
 
 function report(thrown: unknown): FaultReport {
+  noteFault(file, thrown);
   return { fault: classify(thrown), code: codeOf(thrown), message: messageOf(thrown) };
 }
 
-function open(): { lock: DataDirLock; store: Store; engine: Engine } | undefined {
+function build(store: Store): { engine: Engine; recentIds: Uint32Array } {
+  const engine = new Engine(store, {
+    gatewayId: settings.gatewayId,
+    monotonic: systemClock.monotonic,
+    now: systemClock.now,
+    maxDeadLetters: settings.maxDeadLetters,
+    waitForClock: settings.waitForClock,
+    onNotice: (notice) => say({ kind: "notice", notice }),
+  });
+  return { engine, recentIds: newestIds(store, settings.recentIds) };
+}
+
+async function open(): Promise<{ lock: DataDirLock; store: Store; engine: Engine } | undefined> {
   try {
     const lock = DataDirLock.acquire(settings.dataDir);
-    const store = new Store({ ...settings, file: resolve(settings.dataDir, settings.file) });
-    const engine = new Engine(store, {
-      gatewayId: settings.gatewayId,
-      monotonic: systemClock.monotonic,
-      now: systemClock.now,
-      maxDeadLetters: settings.maxDeadLetters,
-      waitForClock: settings.waitForClock,
-      onNotice: (notice) => say({ kind: "notice", notice }),
+    const { store, built, repair, checked } = await openChecked({ ...settings, file }, build);
+    const { engine, recentIds } = built;
+    if (repair !== undefined) {
+      const { report, now } = repair;
+      say({ kind: "notice", notice: { ...report, kind: "repaired", now, detail: repairText(report) } });
+    }
+    void checked.then((detail) => {
+      if (detail === undefined) return;
+      noteDamage(file, detail);
+      say({ kind: "damage-found", detail });
     });
-    const recentIds = newestIds(store, settings.recentIds);
     say({ kind: "opened", books: engine.books(), recentIds }, [recentIds.buffer as ArrayBuffer]);
     return { lock, store, engine };
   } catch (thrown) {
@@ -45,7 +62,7 @@ function open(): { lock: DataDirLock; store: Store; engine: Engine } | undefined
   }
 }
 
-const opened = open();
+const opened = await open();
 
 function perform(
   { lock, store, engine }: NonNullable<typeof opened>,
@@ -79,7 +96,7 @@ function perform(
     case "ping":
       return undefined;
     case "close":
-      store.close();
+      closeProperly(store, file);
       lock.release();
       return undefined;
   }

@@ -1,0 +1,140 @@
+/**
+ * How the outbox's file is opened by whoever holds the dataDir: checked where the last stop was not a clean one, repaired where
+ * it is damaged, and only then written to.
+ */
+import { existsSync } from "node:fs";
+import { GatewayError, messageOf } from "../kernel/errors.ts";
+import { contradiction } from "./audit.ts";
+import { emptyLog, faultInBytes, isDamage, isDamageAtOpen, isUnreadable, quickCheckApart } from "./file-check.ts";
+import { type FileState, isUntouched, noteClosed, readState, sizeOf, writeState } from "./file-state.ts";
+import { lastRepair, type RepairReport, repair } from "./repair.ts";
+import { finishReplacement } from "./set-aside.ts";
+import { Store, type StoreOptions } from "./store.ts";
+
+/** How long a start waits for the check of the file; a larger file, or a slower card, is checked on while the daemon works. */
+const CHECK_WAIT_MS = 2000;
+
+export interface Opened<T> {
+  readonly store: Store;
+  readonly built: T;
+  /** The repair of this start, or an earlier one whose damaged file is still there. */
+  readonly repair: { readonly report: RepairReport; readonly now: boolean } | undefined;
+  /** Resolves with the damage that the check found after all, once it has come to its end; `undefined` where there is none. */
+  readonly checked: Promise<string | undefined>;
+}
+
+/**
+ * Opens or creates the file. `build` is what first reads it; where that meets damage, the file is repaired and it is called
+ * again.
+ * @throws GatewayError OUTBOX_NOT_DURABLE, OUTBOX_TOO_NEW; SQLite's and the system's own errors pass through.
+ */
+export async function openChecked<T>(options: StoreOptions, build: (store: Store) => T): Promise<Opened<T>> {
+  const { file } = options;
+  finishReplacement(file);
+  const { fault, checked } = await look(file, readState(file));
+  let report = fault === undefined ? undefined : repair(options, fault);
+  let opened: { store: Store; built: T };
+  try {
+    opened = openAndBuild(options, build);
+  } catch (thrown) {
+    if (!(thrown instanceof Contradiction) && !isDamageAtOpen(thrown)) throw thrown;
+    report = repair(options, messageOf(thrown));
+    opened = openAndBuild(options, build);
+  }
+  const earlier = lastRepair(file);
+  writeState(file, { state: "open", known: known(opened.store) });
+  return {
+    ...opened,
+    repair: report !== undefined ? { report, now: true } : earlier && { report: earlier, now: false },
+    checked,
+  };
+}
+
+/**
+ * Opens the file for a command, without looking for damage: that is left to the daemon's next start, unless the last stop was clean
+ * (`wasClean`) and the command closes it properly too.
+ * @throws GatewayError OUTBOX_DAMAGED; else as `openChecked`
+ */
+export function openUnchecked(options: StoreOptions): { store: Store; wasClean: boolean } {
+  finishReplacement(options.file);
+  const wasClean = isUntouched(options.file, readState(options.file));
+  try {
+    return { store: new Store(options), wasClean };
+  } catch (thrown) {
+    if (!isDamageAtOpen(thrown)) throw thrown;
+    throw new GatewayError({
+      code: "OUTBOX_DAMAGED",
+      op: "outbox.open",
+      message: `the outbox ${options.file} is damaged: ${messageOf(thrown)}`,
+      hint: "Start the daemon: it sets the file aside, salvages what can be read, and says what it found.",
+      cause: thrown,
+    });
+  }
+}
+
+/** Closes the file, and notes that it was closed properly. */
+export function closeProperly(store: Store, file: string): void {
+  const books = known(store);
+  store.close();
+  noteClosed(file, books);
+}
+
+/** Sees to it that a fault which SQLite met in the file while it was in use is mended, or looked for, at the next start. */
+export function noteFault(file: string, thrown: unknown): void {
+  if (isDamage(thrown)) noteDamage(file, messageOf(thrown));
+  else if (isUnreadable(thrown)) note(file, { state: "suspect", reason: messageOf(thrown) });
+}
+
+/** The file in use is damaged: the next start repairs it. */
+export function noteDamage(file: string, reason: string): void {
+  note(file, { state: "damaged", reason, attempts: 0 });
+}
+
+function note(file: string, state: FileState): void {
+  const before = readState(file);
+  if (before?.state !== "open") return;
+  try {
+    writeState(file, before.known === undefined ? state : { ...state, known: before.known });
+  } catch {
+    // A card that takes nothing any more: the next start finds an unclean stop, and checks.
+  }
+}
+
+class Contradiction extends Error {}
+
+function openAndBuild<T>(options: StoreOptions, build: (store: Store) => T): { store: Store; built: T } {
+  const store = new Store(options);
+  try {
+    const wrong = contradiction(store);
+    if (wrong !== undefined) throw new Contradiction(wrong);
+    return { store, built: build(store) };
+  } catch (fault) {
+    store.close();
+    throw fault;
+  }
+}
+
+const known = (store: Store) => ({ lastSeq: store.lastSeq(), ledgers: store.ledgers() });
+
+const SOUND = { fault: undefined, checked: Promise.resolve(undefined) };
+
+async function look(
+  file: string,
+  state: FileState | undefined,
+): Promise<{ fault: string | undefined; checked: Promise<string | undefined> }> {
+  if (state?.state === "damaged") return { ...SOUND, fault: state.reason };
+  if (!existsSync(file)) return state?.known === undefined ? SOUND : { ...SOUND, fault: "it is gone" };
+  // A file without a byte and without a past is one that was about to be made.
+  if (state === undefined && sizeOf(file) === 0 && sizeOf(`${file}-wal`) === 0) return SOUND;
+  if (isUntouched(file, state)) return SOUND;
+  const fault = faultInBytes(file);
+  if (fault !== undefined) return { ...SOUND, fault };
+  try {
+    emptyLog(file);
+  } catch (thrown) {
+    if (isDamageAtOpen(thrown)) return { ...SOUND, fault: messageOf(thrown) };
+    throw thrown;
+  }
+  const check = await quickCheckApart(file, state?.state === "suspect" ? undefined : CHECK_WAIT_MS);
+  return check.done ? { ...SOUND, fault: check.fault } : { fault: undefined, checked: check.later };
+}

@@ -1,0 +1,99 @@
+/**
+ * What becomes of a damaged outbox: everything readable goes into a fresh file, which takes its place; the damaged one is kept
+ * beside it, for a look; what is missing is counted as `damaged`.
+ *
+ * It always comes to an end: a repair that was interrupted twice before (it may have been the file that ended the program) is not
+ * tried a third time; then the fresh file begins empty, and says so.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { type Audit, audit } from "./audit.ts";
+import { writeDurably } from "./durable-file.ts";
+import { readState, writeState } from "./file-state.ts";
+import { Pages } from "./pages.ts";
+import { type Salvage, salvage } from "./salvage.ts";
+import { remove, removeOldest, replace, setAside } from "./set-aside.ts";
+import { Store, type StoreOptions } from "./store.ts";
+
+/** Damaged files that are kept. Each may be as large as `outbox.maxBytes`: beyond these the oldest goes. */
+const KEPT = 2;
+const MAX_ATTEMPTS = 2;
+
+export interface RepairReport extends Audit {
+  /** What was found to be wrong. */
+  readonly reason: string;
+  /** Where the damaged file is now, its -wal and -shm beside it; `null` where there was no file any more. */
+  readonly setAside: string | null;
+  /** Older ones that were removed to bound what they take. */
+  readonly removed: readonly string[];
+  /** The disk had no room for all that could be read: the rest is in the damaged file only, and counted as damaged. */
+  readonly cutShort: boolean;
+  /** The repair itself had ended the program twice: nothing was salvaged. */
+  readonly givenUp: boolean;
+}
+
+/** Puts a fresh file in the damaged one's place. Afterwards `options.file` can be opened. */
+export function repair(options: StoreOptions, reason: string): RepairReport {
+  const { file } = options;
+  const before = readState(file);
+  const known = before?.known;
+  const attempts = before?.state === "damaged" ? before.attempts : 0;
+  const note = (attempt: number) =>
+    writeState(file, { state: "damaged", reason, attempts: attempt, ...(known !== undefined && { known }) });
+  note(attempts + 1);
+  const removed = removeOldest(file, "damaged", KEPT - 1);
+  const fresh = `${file}.fresh`;
+  remove(fresh);
+  const givenUp = attempts >= MAX_ATTEMPTS;
+  const there = existsSync(file);
+  const salvaged = givenUp || !there ? NOTHING : fill(file, fresh);
+  const store = new Store({ ...options, file: fresh });
+  let found: Audit;
+  try {
+    found = audit(store, salvaged, known);
+  } finally {
+    store.close();
+  }
+  const aside = replace(file, fresh, "damaged", undefined);
+  const report = { ...found, reason, setAside: there ? aside : null, removed, cutShort: salvaged.cutShort, givenUp };
+  if (there) writeDurably(`${aside}.report`, `${JSON.stringify(report, undefined, 2)}\n`);
+  return report;
+}
+
+const NOTHING: Salvage = { lanes: new Set(), doubtful: new Set(), cutShort: false };
+
+function fill(file: string, fresh: string): Salvage {
+  const damaged = new Pages(file);
+  try {
+    return salvage(damaged, fresh);
+  } finally {
+    damaged.close();
+  }
+}
+
+/** The report of the newest damaged file that is still there; `undefined` where none is. */
+export function lastRepair(file: string): RepairReport | undefined {
+  const newest = setAside(file, "damaged").at(-1);
+  if (newest === undefined) return undefined;
+  try {
+    return JSON.parse(readFileSync(join(dirname(file), `${newest}.report`), "utf8")) as RepairReport;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What an operator is told of a repair, in one sentence. */
+export function repairText(report: RepairReport): string {
+  const { salvaged, damaged, deadLetters, ledger, setAside: aside, reason, cutShort, givenUp } = report;
+  const notes = [
+    ledger === "remembered" ? "the ledger goes on from what the last start or stop had noted" : undefined,
+    ledger === "lost" ? "the ledger could not be read: the books begin anew with what was salvaged" : undefined,
+    cutShort
+      ? "the disk had no room for all that could be read: free some, and see what is left in the damaged file"
+      : undefined,
+    givenUp ? "two attempts to salvage its readings did not come to their end" : undefined,
+  ].filter((text) => text !== undefined);
+  const outcome = `${salvaged} waiting readings and ${deadLetters} dead letters were salvaged, ${damaged} readings counted as damaged`;
+  const kept = aside === null ? "" : `. The damaged file is kept as ${basename(aside)}: check the card, then remove it`;
+  return `the outbox's file was damaged (${reason}); ${[outcome, ...notes].join("; ")}${kept}`;
+}

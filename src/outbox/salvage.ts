@@ -1,0 +1,172 @@
+/**
+ * Copies what can be read of a damaged outbox into a fresh one, row by row, without SQLite reading the damaged file.
+ *
+ * Tables and their columns are taken from the schema's own migrations, at the version that the damaged file has; rows are
+ * copied as they are where they have a table's shape. What a block is worth is decided afterwards, by the store and its checksums
+ * (`audit.ts`). `meta` is not copied: the fresh file is an outbox of its own, with an id of its own.
+ */
+import { statfsSync } from "node:fs";
+import { dirname } from "node:path";
+import Database from "better-sqlite3";
+import { MIGRATIONS } from "./migrations.ts";
+import { PAGE_BYTES, type Pages } from "./pages.ts";
+import { type Row, TableRows, type Value } from "./table-rows.ts";
+
+/** What stays free on the file system for the daemon's work, a sixteenth of a small one: a salvage that comes to this ends early. */
+const KEEP_FREE_BYTES = 16 * 1024 * 1024;
+const KEEP_FREE_SHARE = 1 / 16;
+/** As many doubtful keys are remembered; those of more blocks are believed. */
+const MAX_DOUBTFUL = 200_000;
+const ROWS_PER_LOOK = 256;
+const SCHEMA_ROOT = 1;
+
+export interface Salvage {
+  /** The lanes whose ledger could be read. */
+  readonly lanes: ReadonlySet<number>;
+  /** Keys of blocks that were not found in their place in a sound page: some may have been deleted long ago. */
+  readonly doubtful: ReadonlySet<number>;
+  /** The disk has no room for more; what is left is in the damaged file only. */
+  readonly cutShort: boolean;
+}
+
+interface Column {
+  readonly name: string;
+  readonly type: string;
+  readonly notnull: number;
+  readonly pk: number;
+  readonly dflt_value: string | null;
+}
+
+interface Table {
+  readonly name: string;
+  readonly columns: readonly Column[];
+  readonly insert: Database.Statement;
+}
+
+/** Fills a fresh file at `target`, which must not be there yet, with the rows of the damaged one. Durable once it is closed and synced. */
+export function salvage(damaged: Pages, target: string): Salvage {
+  const db = new Database(target);
+  try {
+    createSchema(db, damaged.schemaVersion());
+    const filling = new Filling(db, target);
+    db.exec("BEGIN");
+    filling.fill(damaged);
+    db.exec("COMMIT");
+    return { lanes: filling.lanes, doubtful: filling.doubtful, cutShort: filling.cutShort };
+  } finally {
+    db.close();
+  }
+}
+
+function createSchema(db: Database.Database, version: number): void {
+  db.pragma(`page_size = ${PAGE_BYTES}`);
+  // The file is nothing until it is whole: should the power go, the repair begins again.
+  db.pragma("journal_mode = OFF");
+  db.pragma("synchronous = OFF");
+  const known = version >= 1 && version <= MIGRATIONS.length ? version : MIGRATIONS.length;
+  for (const step of MIGRATIONS.slice(0, known)) db.exec(step);
+  db.pragma(`user_version = ${known}`);
+}
+
+class Filling {
+  readonly #folder: string;
+  readonly #tables: readonly Table[];
+  readonly lanes = new Set<number>();
+  readonly doubtful = new Set<number>();
+  cutShort = false;
+  #rows = 0;
+
+  constructor(db: Database.Database, target: string) {
+    this.#folder = dirname(target);
+    this.#tables = tablesOf(db);
+  }
+
+  fill(damaged: Pages): void {
+    const rows = new TableRows(damaged);
+    const roots = new Map<string, number>();
+    for (const { values } of rows.below(SCHEMA_ROOT)) {
+      const [type, name, , root] = values;
+      if (type === "table" && typeof name === "string" && typeof root === "number") roots.set(name, root);
+    }
+    for (const table of this.#tables) {
+      const root = roots.get(table.name);
+      if (root === undefined) continue;
+      for (const row of rows.below(root)) if (fits(row.values, table, true)) this.#take(row, table);
+    }
+    for (const row of rows.adrift()) {
+      const table = this.#tables.find((candidate) => fits(row.values, candidate, false));
+      if (table !== undefined) this.#take(row, table);
+    }
+  }
+
+  #take(row: Row, table: Table): void {
+    if (this.cutShort) return;
+    if (this.#rows++ % ROWS_PER_LOOK === 0 && isNearlyFull(this.#folder)) {
+      this.cutShort = true;
+      return;
+    }
+    if (table.name === "ledger" && (this.lanes.has(row.rowid) || !isLedger(row, table))) return;
+    const padded = table.columns.map((column, at) =>
+      column.pk > 0 ? row.rowid : (row.values[at] ?? defaultOf(column)),
+    );
+    let changes: number;
+    try {
+      changes = table.insert.run(padded).changes;
+    } catch {
+      return; // The table itself refuses it.
+    }
+    if (changes === 0) return;
+    if (table.name === "ledger") this.lanes.add(row.rowid);
+    if (table.name === "block" && row.doubtful && this.doubtful.size < MAX_DOUBTFUL) this.doubtful.add(row.rowid);
+  }
+}
+
+function tablesOf(db: Database.Database): Table[] {
+  const names = db
+    .prepare(
+      "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND wr = 0 AND name <> 'sqlite_schema'",
+    )
+    .pluck()
+    .all() as string[];
+  return names.map((name) => {
+    const columns = db.pragma(`table_info(${name})`) as Column[];
+    const places = columns.map(() => "?").join(", ");
+    // The migrations have put empty rows into the ledger; elsewhere what came first stays.
+    const conflict = name === "ledger" ? "REPLACE" : "IGNORE";
+    return { name, columns, insert: db.prepare(`INSERT OR ${conflict} INTO ${name} VALUES (${places})`) };
+  });
+}
+
+/** Whether values could be a row of a table. One that was written before its last columns were added has fewer: `shorter`. */
+function fits(values: readonly Value[], { columns }: Table, shorter: boolean): boolean {
+  if (values.length > columns.length || (values.length < columns.length && !shorter)) return false;
+  return columns.every(({ type, notnull, pk, dflt_value }, at) => {
+    const value = values[at];
+    if (value === undefined) return dflt_value !== null || notnull === 0;
+    if (value === null) return pk > 0 || notnull === 0;
+    if (pk > 0 && type === "INTEGER") return false;
+    if (type === "INTEGER") return typeof value === "number" && Number.isInteger(value);
+    if (type === "TEXT") return typeof value === "string";
+    return type === "BLOB" ? typeof value === "object" : true;
+  });
+}
+
+const FATES = ["pending", "delivered", "expired", "evicted", "thinned", "dead_lettered", "damaged"];
+
+/** A ledger's row proves itself: its fates add up. */
+function isLedger(row: Row, { columns }: Table): boolean {
+  const numbers = new Map(columns.map(({ name }, at) => [name, Number(row.values[at] ?? 0)]));
+  if ([...numbers.values()].some((value) => value < 0)) return false;
+  return FATES.reduce((rest, fate) => rest - (numbers.get(fate) ?? 0), numbers.get("accepted") ?? 0) === 0;
+}
+
+/** The migrations' defaults are plain numbers and quoted texts. */
+function defaultOf({ dflt_value: text }: Column): Value {
+  if (text === null) return null;
+  return text.startsWith("'") ? text.slice(1, -1) : Number(text);
+}
+
+function isNearlyFull(folder: string): boolean {
+  const { bavail, blocks, bsize } = statfsSync(folder);
+  return bavail * bsize < Math.min(KEEP_FREE_BYTES, blocks * bsize * KEEP_FREE_SHARE);
+}

@@ -1,0 +1,175 @@
+/** An outbox with something of everything in it, and ways to damage its file. */
+import { copyFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
+import type { Observation } from "#src/observation/observation.js";
+import type { Batch, BatchLimits, Settlement } from "#src/outbox/batch.js";
+import { Engine, type NewBlock } from "#src/outbox/engine.js";
+import { newestIds } from "#src/outbox/inspection.js";
+import { addLedgers, type Ledger } from "#src/outbox/ledger.js";
+import { closeProperly, noteFault, type Opened, openChecked } from "#src/outbox/opening.js";
+import type { Store } from "#src/outbox/store.js";
+import { observation } from "./observations.ts";
+
+export const LIMITS: BatchLimits = {
+  maxReadings: 500,
+  maxBytes: 512 * 1024,
+  compression: "none",
+  heldBackThrough: Number.POSITIVE_INFINITY,
+};
+
+export interface OpenedEngine extends Opened<Engine> {
+  readonly engine: Engine;
+  readonly file: string;
+}
+
+/** Opens the outbox in a folder as the worker does. */
+export async function openEngine(folder: string): Promise<OpenedEngine> {
+  const file = join(folder, "outbox.db");
+  const build = (store: Store): Engine => {
+    newestIds(store, 1000);
+    return new Engine(store, {
+      gatewayId: "sierra-014",
+      monotonic: () => 0,
+      now: () => 1_780_000_000_000,
+      maxDeadLetters: 1000,
+      onNotice: () => {},
+    });
+  };
+  const opened = await openChecked({ file, maxBytes: 2 ** 30, bootId: "boot" }, build);
+  return { ...opened, engine: opened.built, file };
+}
+
+export function closeEngine({ store, file }: OpenedEngine): void {
+  closeProperly(store, file);
+}
+
+/** Stores observations of one lane as one block, with the sequence numbers that follow; returns their ids. */
+export function store(engine: Engine, lane: number, observations: readonly Observation[]): string[] {
+  const firstSeq = engine.books().lastSeq + 1;
+  const gateway = { id: "sierra-014", received_at: "2026-07-01T12:00:00.000Z", clock: "synchronised" };
+  const text = observations
+    .map((each, n) => JSON.stringify({ ...each, gateway: { ...gateway, seq: firstSeq + n } }))
+    .join(",\n");
+  const block: NewBlock = {
+    lane,
+    runs: [[firstSeq, firstSeq + observations.length - 1]],
+    count: observations.length,
+    text: Buffer.from(text),
+    observedFrom: 1,
+    observedTo: 2,
+    acceptedAt: 3,
+    acceptedMonotonic: 4,
+    clock: "synchronised",
+  };
+  engine.commit({ blocks: [block], settlements: [], duplicates: 0 });
+  return observations.map(({ id }) => id);
+}
+
+export function settle(engine: Engine, batch: Batch, settlement: Settlement): void {
+  engine.commit({ blocks: [], settlements: [{ lease: batch.lease, settlement }], duplicates: 0 });
+}
+
+export function idsIn(batch: Batch): string[] {
+  const text = batch.contentEncoding === "gzip" ? gunzipSync(batch.body) : Buffer.from(batch.body);
+  return (JSON.parse(text.toString()) as { observations: Observation[] }).observations.map(({ id }) => id);
+}
+
+/** Leases and settles until nothing is left; returns the ids in the order in which they went out. */
+export function drain(engine: Engine): string[] {
+  const ids: string[] = [];
+  for (let batch = engine.lease(LIMITS); batch !== undefined; batch = engine.lease(LIMITS)) {
+    ids.push(...idsIn(batch));
+    settle(engine, batch, { delivered: [{ from: 0, to: batch.count }], deadLettered: [] });
+  }
+  return ids;
+}
+
+export const totals = (engine: Engine): Ledger => engine.books().ledgers.reduce(addLedgers);
+
+export interface Filled {
+  readonly folder: string;
+  /** What waited, in no order. */
+  readonly waiting: ReadonlySet<string>;
+  readonly deadLetters: ReadonlySet<string>;
+  readonly ledger: Ledger;
+  readonly lastSeq: number;
+  readonly outboxId: string;
+}
+
+/**
+ * Fills the outbox in a folder: blocks of 1 to 400 readings in every lane, some delivered, some put off, some refused, so that there are free
+ * pages, gaps, and pages of every kind.
+ */
+export async function fill(folder: string, blocks: number): Promise<Filled> {
+  const opened = await openEngine(folder);
+  const { engine } = opened;
+  const waiting = new Set<string>();
+  const deadLetters = new Set<string>();
+  for (let n = 0; n < blocks; n++) {
+    const size = n % 10 === 0 ? 400 : 1 + ((n * 7) % 40);
+    const ids = store(
+      engine,
+      n % 4,
+      Array.from({ length: size }, () => observation()),
+    );
+    for (const id of ids) waiting.add(id);
+    if (n % 3 === 2) settleSome(engine, waiting, deadLetters);
+  }
+  const filled = { folder, waiting, deadLetters, ledger: totals(engine), lastSeq: engine.books().lastSeq };
+  const { outboxId } = opened.store;
+  closeEngine(opened);
+  return { ...filled, outboxId };
+}
+
+function settleSome(engine: Engine, waiting: Set<string>, deadLetters: Set<string>): void {
+  const batch = engine.lease({ ...LIMITS, maxReadings: 60 });
+  if (batch === undefined) return;
+  const ids = idsIn(batch);
+  const later = ids.length > 8 ? [1, 5] : [];
+  const dead = ids.length > 8 ? [3] : [];
+  const kept = new Set([...later, ...dead]);
+  for (const [index, id] of ids.entries()) {
+    if (dead.includes(index)) deadLetters.add(id);
+    if (!later.includes(index)) waiting.delete(id);
+  }
+  settle(engine, batch, {
+    delivered: ids.flatMap((_id, index) => (kept.has(index) ? [] : [{ from: index, to: index + 1 }])),
+    deadLettered: dead.map((index) => ({ index, code: "bad-units", detail: "no such unit" })),
+    retryLater: { indexes: later, delayMs: 1e9 },
+  });
+}
+
+/** Copies an outbox's files, as they are, into another folder. */
+export function copyOutbox(from: string, to: string): void {
+  for (const name of ["outbox.db", "outbox.db-wal", "outbox.db-shm", "outbox.db.state"])
+    if (existsSync(join(from, name))) copyFileSync(join(from, name), join(to, name));
+}
+
+/** Flips one bit of a file. */
+export function flip(path: string, bit: number): void {
+  const bytes = readFileSync(path);
+  const at = Math.floor(bit / 8);
+  bytes[at] = (bytes[at] ?? 0) ^ (1 << (bit % 8));
+  writeFileSync(path, bytes);
+}
+
+/** Lets an engine meet a fault as the daemon does: it ends, and is started again, twice at most. */
+export async function drainRestarting(
+  folder: string,
+): Promise<{ ids: string[]; opened: OpenedEngine; starts: number }> {
+  const ids: string[] = [];
+  for (let starts = 1; ; starts++) {
+    const opened = await openEngine(folder);
+    try {
+      const late = await opened.checked;
+      if (late !== undefined) throw Object.assign(new Error(late), { code: "SQLITE_CORRUPT" });
+      ids.push(...drain(opened.engine));
+      return { ids, opened, starts };
+    } catch (fault) {
+      noteFault(opened.file, fault);
+      opened.store.close();
+      if (starts === 3) throw fault;
+    }
+  }
+}
