@@ -6,6 +6,7 @@ import { wholeNumber } from "./arguments.ts";
 import { configOption } from "./config-file.ts";
 import { type DaemonOptions, withOutbox } from "./daemon.ts";
 import { count, json, size, span, table } from "./format.ts";
+import { addOutboxFileCommands } from "./outbox-file.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 
 interface OutboxOptions extends DaemonOptions {
@@ -16,7 +17,7 @@ interface PeekOptions extends OutboxOptions {
   readonly priority?: Priority;
 }
 
-/** Adds `summit-edge outbox` with `stats` and `peek`; returns it, so that others can add what they know. */
+/** Adds `summit-edge outbox` with all its commands; returns it, so that others can add what they know. */
 export function addOutboxCommand(program: Command, terminal: Terminal = processTerminal): Command {
   const outbox = program.command("outbox").description("what waits in the outbox, whether the daemon runs or not");
   withDaemonOptions(outbox.command("stats").description("how much waits, for how long, and the ledger")).action(
@@ -33,6 +34,7 @@ export function addOutboxCommand(program: Command, terminal: Terminal = processT
       const readings = await withOutbox(options, terminal, (admin) => admin.peek(query));
       terminal.write(options.json ? json(readings, 2) : readingsText(readings));
     });
+  addOutboxFileCommands(outbox, terminal);
   return outbox;
 }
 

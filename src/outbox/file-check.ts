@@ -19,10 +19,14 @@ const VERSIONS_AHEAD = 100;
 /** What must stand in the header of a file that this program made, whatever it holds; [offset, bytes]. */
 const FIXED: readonly (readonly [number, readonly number[]])[] = [
   [0, [...Buffer.from("SQLite format 3\0")]],
-  [16, [PAGE_BYTES >> 8, PAGE_BYTES & 0xff, 2, 2, 0, 64, 32, 32]],
+  [16, [PAGE_BYTES >> 8, PAGE_BYTES & 0xff]],
+  [20, [0, 64, 32, 32]],
   [52, [0, 0, 0, 0]],
   [64, new Array<number>(28).fill(0)],
 ];
+const HEADER_JOURNAL = 18;
+/** With a write-ahead log, or without one as a backup is. */
+const JOURNALS = [0x0202, 0x0101];
 const HEADER_USER_VERSION = 60;
 
 /** What the bytes themselves show; `undefined` where nothing is wrong. A file without pages has lost them. */
@@ -37,8 +41,8 @@ export function faultInBytes(file: string): string | undefined {
   } finally {
     closeSync(fd);
   }
-  if (FIXED.some(([at, bytes]) => !header.subarray(at, at + bytes.length).equals(Buffer.from(bytes))))
-    return "its header is not one of an outbox";
+  const wrong = FIXED.some(([at, bytes]) => !header.subarray(at, at + bytes.length).equals(Buffer.from(bytes)));
+  if (wrong || !JOURNALS.includes(header.readUInt16BE(HEADER_JOURNAL))) return "its header is not one of an outbox";
   if (header.readUInt32BE(HEADER_USER_VERSION) > MIGRATIONS.length + VERSIONS_AHEAD)
     return "its header gives an impossible schema version";
   const wal = readWal(`${file}-wal`)?.fault;

@@ -88,6 +88,8 @@ export interface StoreOptions {
   readonly maxBytes: number;
   /** The kernel's id of this boot; rows keep it beside monotonic times. */
   readonly bootId: string;
+  /** Only to look, beside a daemon that may be writing. */
+  readonly readOnly?: true;
 }
 
 export class Store {
@@ -105,12 +107,20 @@ export class Store {
 
   /**
    * Opens or creates the file and brings its schema up to date.
-   * @throws GatewayError OUTBOX_NOT_DURABLE, OUTBOX_TOO_NEW; SQLite's own errors pass through.
+   * @throws GatewayError OUTBOX_NOT_DURABLE, OUTBOX_TOO_NEW, OUTBOX_TOO_OLD; SQLite's own errors pass through.
    */
   constructor(options: StoreOptions) {
     this.#file = options.file;
-    this.#db = new Database(options.file, { timeout: BUSY_TIMEOUT_MS });
+    const readOnly = options.readOnly === true;
+    this.#db = new Database(options.file, { timeout: BUSY_TIMEOUT_MS, readonly: readOnly, fileMustExist: readOnly });
     try {
+      if (readOnly) {
+        mustBeCurrent(this.#db);
+        this.#statements = prepare(this.#db);
+        this.outboxId = "";
+        this.boot = 0;
+        return;
+      }
       configure(this.#db, options.maxBytes);
       migrate(this.#db);
       this.#statements = prepare(this.#db);
@@ -124,6 +134,15 @@ export class Store {
       this.#db.close();
       throw fault;
     }
+  }
+
+  /** What `look` reads is as of one moment, whatever the daemon writes meanwhile. Short: the log cannot be reused so long. */
+  atOneMoment<T>(look: () => T): T {
+    return this.#db.transaction(look)();
+  }
+
+  countBlocks(): number {
+    return (this.#statements.countBlocks.get() as { count: number }).count;
   }
 
   /** Checkpoints and closes; the -wal and -shm files go. */
@@ -308,6 +327,7 @@ function prepare(db: Database.Database) {
     pages: db.prepare(
       "SELECT page_count AS pages, freelist_count AS free FROM pragma_page_count(), pragma_freelist_count()",
     ),
+    countBlocks: db.prepare("SELECT COUNT(*) AS count FROM block"),
     countLetters: db.prepare("SELECT COUNT(*) AS count FROM dead_letter"),
   };
 }
@@ -341,20 +361,35 @@ function checkpointPages(maxBytes: number): number {
 
 function migrate(db: Database.Database): void {
   const version = db.pragma("user_version", { simple: true }) as number;
-  if (version > MIGRATIONS.length) {
-    throw new GatewayError({
-      code: "OUTBOX_TOO_NEW",
-      op: "outbox.open",
-      message: `the outbox has schema version ${version}, this program knows versions up to ${MIGRATIONS.length}`,
-      hint: "start the newer version of Summit Edge that wrote it, or choose another outbox.file",
-    });
-  }
+  if (version > MIGRATIONS.length) throw tooNew(version);
   for (let step = version; step < MIGRATIONS.length; step++) {
     db.transaction(() => {
       db.exec(MIGRATIONS[step] ?? "");
       db.pragma(`user_version = ${step + 1}`);
     })();
   }
+}
+
+/** A file that is only looked at is not brought up to date. */
+function mustBeCurrent(db: Database.Database): void {
+  const version = db.pragma("user_version", { simple: true }) as number;
+  if (version > MIGRATIONS.length) throw tooNew(version);
+  if (version === MIGRATIONS.length) return;
+  throw new GatewayError({
+    code: "OUTBOX_TOO_OLD",
+    op: "outbox.open",
+    message: `the outbox has schema version ${version}, this program looks into version ${MIGRATIONS.length} only`,
+    hint: "Start the daemon once, or restore the file: both bring it up to date.",
+  });
+}
+
+function tooNew(version: number): GatewayError {
+  return new GatewayError({
+    code: "OUTBOX_TOO_NEW",
+    op: "outbox.open",
+    message: `the outbox has schema version ${version}, this program knows versions up to ${MIGRATIONS.length}`,
+    hint: "start the newer version of Summit Edge that wrote it, or choose another outbox.file",
+  });
 }
 
 /** Over the whole row, because SQLite's own integrity check does not notice a flipped bit in a payload. */

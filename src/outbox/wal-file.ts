@@ -3,8 +3,8 @@
  *
  * SQLite replays a log up to the first frame whose checksum does not match, and drops the rest without a word: right for the
  * torn end of a commit that a power cut interrupted, a silent loss of acknowledged commits where a bit has flipped in the
- * middle. This tells the two apart, and puts a single flipped bit right: the checksum is linear, so that the
- * difference it makes names the bit.
+ * middle. This tells the two apart, and puts a single flipped bit right where it can: the checksum is linear, so that the
+ * difference that a bit makes names it, or, for the higher bits of a word, names a few of which it is one.
  *
  * What it cannot tell from a torn end: more than one flipped bit in one frame of the very last commit.
  */
@@ -30,8 +30,8 @@ interface Frame {
   /** Of the database, in pages, where this frame ends a commit; else 0. */
   readonly commit: number;
   readonly intact: boolean;
-  /** Was wrong in one bit, which has been put right. */
-  readonly mended: boolean;
+  /** One flipped bit explains what is wrong with it. */
+  readonly flipped: boolean;
   readonly image: Buffer;
 }
 
@@ -64,7 +64,7 @@ function faultIn(frames: readonly Frame[], whole: number): string | undefined {
   const after = frames.slice(whole);
   const commit = after.findIndex((frame) => frame.commit > 0);
   const durableOnce = commit >= 0 && commit < after.length - 1;
-  if (!durableOnce && !after.some(({ mended }) => mended)) return undefined;
+  if (!durableOnce && !after.some(({ flipped }) => flipped)) return undefined;
   return `frame ${whole + 1} of ${frames.length} is damaged`;
 }
 
@@ -77,27 +77,27 @@ function headerIsSound(bytes: Buffer): boolean {
 function framesOf(bytes: Buffer, sound: boolean): Frame[] {
   const bigEndian = sound && isBigEndian(bytes);
   const salts = sumsAt(bytes, sound ? 16 : HEADER_BYTES + 8);
-  let before = sumsAt(bytes, 24);
+  // Each checksum goes on from the one before: from what is stored, or, if a bit has flipped just there, from what it ought to be.
+  let seeds: readonly Sums[] = [sumsAt(bytes, 24)];
   const frames: Frame[] = [];
   for (let at = HEADER_BYTES; at + FRAME_BYTES <= bytes.length; at += FRAME_BYTES) {
+    const own = sumsAt(bytes, at + 8);
     const stored = sumsAt(bytes, at + 16);
     const words = frameWords(bytes, at, bigEndian);
-    const computed = checksum(words, before);
-    const own = sumsAt(bytes, at + 8);
-    const difference: Sums = [(stored[0] - computed[0]) >>> 0, (stored[1] - computed[1]) >>> 0];
-    const matches = difference[0] === 0 && difference[1] === 0;
+    const computed = seeds.map((seed) => checksum(words, seed));
+    const matches = computed.some((sums) => same(sums, stored));
     if (!same(own, salts) && !(matches && bitsBetween(own, salts) === 1)) continue;
-    const intact = matches && same(own, salts);
-    const mended = !intact && (matches || mend(words, difference));
-    const fields = mended ? bytesOf(words, bigEndian) : undefined;
+    const intact = same(own, salts) && computed[0] !== undefined && same(computed[0], stored);
+    const flipped = !intact && (matches || computed.some((sums) => mend(words, sums, stored)));
+    const fields = bytesOf(words, bigEndian);
     frames.push({
-      page: fields?.readUInt32BE(0) ?? bytes.readUInt32BE(at),
-      commit: fields?.readUInt32BE(4) ?? bytes.readUInt32BE(at + 4),
+      page: fields.readUInt32BE(0),
+      commit: fields.readUInt32BE(4),
       intact,
-      mended,
-      image: fields?.subarray(8) ?? bytes.subarray(at + FRAME_HEADER_BYTES, at + FRAME_BYTES),
+      flipped,
+      image: fields.subarray(8),
     });
-    before = stored;
+    seeds = intact || computed[0] === undefined ? [stored] : [stored, computed[0]];
   }
   return frames;
 }
@@ -150,26 +150,31 @@ function checksum(words: Uint32Array, seed: Sums): Sums {
 }
 
 /**
- * Puts right the one bit that accounts for `difference` between the checksum that was stored and that of `words`; `false` where
- * no single bit does. A flipped bit in the stored checksum itself leaves the words as they are.
+ * Whether one flipped bit, in `words` or in the stored checksum, explains the difference between that and the computed one. It is put
+ * right in `words` where only one can be meant.
  */
-function mend(words: Uint32Array, difference: Sums): boolean {
-  const [d0, d1] = difference;
-  if ((d0 === 0 && isOneBit(d1)) || (d1 === 0 && isOneBit(d0))) return true;
+function mend(words: Uint32Array, computed: Sums, stored: Sums): boolean {
+  const d0 = (stored[0] - computed[0]) >>> 0;
+  const d1 = (stored[1] - computed[1]) >>> 0;
+  const inChecksum = (d0 === 0 && isOneBit(d1)) || (d1 === 0 && isOneBit(d0));
+  const found: [at: number, change: number][] = [];
   // What 1 more in the first, and in the second, word of a pair adds to the sums after all the pairs behind it.
   let first: Sums = [1, 1];
   let second: Sums = [0, 1];
   for (let at = words.length - 2; at >= 0; at -= 2) {
     for (const [offset, effect] of [first, second].entries()) {
       const change = changeBehind(effect, d0, d1, words[at + offset] ?? 0);
-      if (change === undefined) continue;
-      words[at + offset] = ((words[at + offset] ?? 0) + change) >>> 0;
-      return true;
+      if (change !== undefined) found.push([at + offset, change]);
     }
     first = onePairFurther(first);
     second = onePairFurther(second);
   }
-  return false;
+  const [only, ...more] = found;
+  if (only !== undefined && more.length === 0 && !inChecksum) {
+    const [at, change] = only;
+    words[at] = ((words[at] ?? 0) + change) >>> 0;
+  }
+  return inChecksum || only !== undefined;
 }
 
 const onePairFurther = ([a, b]: Sums): Sums => [(a + b) >>> 0, (a + 2 * b) >>> 0];

@@ -1,0 +1,161 @@
+/**
+ * Copies of the outbox, and the way back. A copy is one consistent moment in one file; nothing half-made ever has its name.
+ */
+import { existsSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import Database from "better-sqlite3";
+import { GatewayError, messageOf } from "../kernel/errors.ts";
+import { highestSeq } from "./audit.ts";
+import { renameDurably, sync } from "./durable-file.ts";
+import { isDamageAtOpen } from "./file-check.ts";
+import { noteClosed, readState } from "./file-state.ts";
+import { finishReplacement, remove, replace } from "./set-aside.ts";
+import { Store, type StoreOptions } from "./store.ts";
+import { type VerifyOptions, type VerifyReport, verify } from "./verify.ts";
+
+/** Sequence numbers that a file which could not be read may have given away since its last start. */
+const UNKNOWN_MARGIN = 1_000_000_000;
+
+/**
+ * Copies the outbox at `file` to `target`, with the daemon running or not, and verifies the copy. Durable once it has returned.
+ * @throws GatewayError OUTBOX_MISSING, BACKUP_EXISTS (without `overwrite`), BACKUP_FAILED
+ */
+export function backup(
+  file: string,
+  target: string,
+  options: { readonly overwrite: boolean } & Pick<VerifyOptions, "onProgress">,
+): VerifyReport {
+  if (!existsSync(file)) throw missing(file);
+  if (resolve(file) === resolve(target) || (existsSync(target) && !options.overwrite)) {
+    throw new GatewayError({
+      code: "BACKUP_EXISTS",
+      op: "outbox.backup",
+      message: `${target} is there already`,
+      hint: "Choose another name, or say --overwrite.",
+    });
+  }
+  const partial = `${target}.partial`;
+  remove(partial);
+  try {
+    copy(file, partial);
+    sync(partial);
+    renameDurably(partial, target);
+  } catch (cause) {
+    remove(partial);
+    throw new GatewayError({
+      code: "BACKUP_FAILED",
+      op: "outbox.backup",
+      message: `cannot copy ${file} to ${target}: ${messageOf(cause)}`,
+      hint: isDamageAtOpen(cause)
+        ? "See what is wrong with summit-edge outbox verify; a restart of the daemon repairs it."
+        : `Check that ${dirname(resolve(target))} can be written, and that its disk is not full.`,
+      cause,
+    });
+  }
+  const { onProgress } = options;
+  return { ...verify(target, { inUse: false, ...(onProgress !== undefined && { onProgress }) }), file: target };
+}
+
+export interface Restored {
+  /** Readings that wait now. */
+  readonly pending: number;
+  /** Where the files that were there are kept; `null` where there were none. */
+  readonly setAside: string | null;
+  readonly nextSeq: number;
+}
+
+/**
+ * Puts a copy in the outbox's place. Only for whoever holds the dataDir's lock. What was there is kept; the restored file is an
+ * outbox of its own, and gives no sequence number that either of them has given.
+ * @throws GatewayError OUTBOX_MISSING, BACKUP_DAMAGED, OUTBOX_TOO_NEW
+ */
+export function restore(
+  source: string,
+  options: StoreOptions,
+  onProgress: VerifyOptions["onProgress"] = undefined,
+): Restored {
+  const { file } = options;
+  if (!existsSync(source)) throw missing(source);
+  finishReplacement(file);
+  const there = existsSync(file);
+  const present = there ? highestIn(file) : 0;
+  const fresh = `${file}.fresh`;
+  remove(fresh);
+  try {
+    takeOver(source, fresh);
+    const report = adopt(fresh, options, present, onProgress);
+    const aside = replace(file, fresh, "replaced", undefined);
+    noteClosed(file, report.known);
+    return { pending: report.pending, setAside: there ? aside : null, nextSeq: report.known.lastSeq + 1 };
+  } finally {
+    remove(fresh);
+  }
+}
+
+/** A copy with an identity of its own still to be given. */
+function takeOver(source: string, fresh: string): void {
+  try {
+    copy(source, fresh);
+    const db = new Database(fresh);
+    try {
+      db.exec("DELETE FROM meta WHERE name = 'outbox_id'");
+    } finally {
+      db.close();
+    }
+  } catch (cause) {
+    throw isDamageAtOpen(cause) ? damagedBackup(source, messageOf(cause), cause) : cause;
+  }
+}
+
+function adopt(fresh: string, options: StoreOptions, present: number, onProgress: VerifyOptions["onProgress"]) {
+  const store = new Store({ ...options, file: fresh });
+  let known: Parameters<typeof noteClosed>[1];
+  try {
+    const last = Math.max(highestSeq(store), present);
+    store.transaction(() => store.setLastSeq(0, last));
+    known = { lastSeq: last, ledgers: store.ledgers() };
+  } finally {
+    store.close();
+  }
+  const report = verify(fresh, { inUse: false, ...(onProgress !== undefined && { onProgress }) });
+  if (!report.ok) throw damagedBackup("the copy", report.problems[0] ?? "");
+  return { known, pending: known.ledgers.reduce((sum, { pending }) => sum + pending, 0) };
+}
+
+function copy(from: string, to: string): void {
+  const db = new Database(from, { readonly: true, fileMustExist: true });
+  try {
+    db.prepare("VACUUM INTO ?").run(to);
+  } finally {
+    db.close();
+  }
+}
+
+/** The highest sequence number that the file in place has given away, as far as can be known. */
+function highestIn(file: string): number {
+  try {
+    const store = new Store({ file, readOnly: true, maxBytes: 0, bootId: "" });
+    try {
+      return highestSeq(store);
+    } finally {
+      store.close();
+    }
+  } catch {
+    return (readState(file)?.known?.lastSeq ?? 0) + UNKNOWN_MARGIN;
+  }
+}
+
+function missing(file: string): GatewayError {
+  const hint = "Check the name; summit-edge outbox backup FILE makes such a copy.";
+  return new GatewayError({ code: "OUTBOX_MISSING", op: "outbox.restore", message: `there is no file ${file}`, hint });
+}
+
+function damagedBackup(source: string, detail: string, cause?: unknown): GatewayError {
+  return new GatewayError({
+    code: "BACKUP_DAMAGED",
+    op: "outbox.restore",
+    message: `${source} is damaged, and was not put in place: ${detail}`,
+    hint: "Take another copy. Or put the file in the outbox's place by hand and start the daemon, which salvages what can be read.",
+    cause,
+  });
+}

@@ -1,0 +1,169 @@
+/**
+ * Looks through an outbox's file without changing it, while the daemon uses it or not: SQLite's own check of the structure, then each
+ * block by its checksum and each reading by its JSON, then the books against the blocks.
+ *
+ * But for SQLite's check, which is one read of the file's length, every block is a read of its own: the daemon's
+ * checkpoints go on meanwhile.
+ */
+import { existsSync } from "node:fs";
+import { crc32 } from "node:zlib";
+import { GatewayError, messageOf } from "../kernel/errors.ts";
+import { contradiction } from "./audit.ts";
+import { idOf, runsOf, textsOf } from "./block.ts";
+import { faultInBytes, isDamageAtOpen, quickCheck } from "./file-check.ts";
+import { SEPARATOR } from "./segment.ts";
+import { expand } from "./sequence.ts";
+import { Band, type Block, type BlockHead, LANES, Store, seqOf } from "./store.ts";
+
+/** As many findings are kept; the rest are counted. */
+const MAX_PROBLEMS = 100;
+const LETTERS_PER_READ = 500;
+
+export interface VerifyOptions {
+  /** Whether a daemon writes to the file: then its log is in motion, and only SQLite's own reading of it counts. */
+  readonly inUse: boolean;
+  /** Called now and then: blocks looked at, of how many. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+export interface VerifyReport {
+  readonly file: string;
+  readonly ok: boolean;
+  readonly blocks: number;
+  /** Readings that wait, or are kept, in blocks that are whole. */
+  readonly readings: number;
+  readonly deadLetters: number;
+  readonly problemCount: number;
+  /** The first of them, in words. */
+  readonly problems: readonly string[];
+}
+
+/** @throws GatewayError OUTBOX_MISSING, OUTBOX_UNREADABLE, OUTBOX_TOO_NEW, OUTBOX_TOO_OLD */
+export function verify(file: string, options: VerifyOptions): VerifyReport {
+  if (!existsSync(file)) {
+    const hint = "Check gateway.dataDir and outbox.file in the configuration, or the name that was given.";
+    throw new GatewayError({ code: "OUTBOX_MISSING", op: "outbox.verify", message: `there is no file ${file}`, hint });
+  }
+  const findings = new Findings(file);
+  const structure = (options.inUse ? undefined : faultInBytes(file)) ?? quickCheck(file);
+  if (structure !== undefined) findings.add(structure);
+  try {
+    const store = new Store({ file, readOnly: true, maxBytes: 0, bootId: "" });
+    try {
+      lookThrough(store, findings, options);
+    } finally {
+      store.close();
+    }
+  } catch (thrown) {
+    if (!isDamageAtOpen(thrown)) throw unreadable(file, thrown);
+    findings.add(`reading ends here: ${messageOf(thrown)}`);
+  }
+  return findings.report();
+}
+
+class Findings {
+  readonly #file: string;
+  readonly #problems: string[] = [];
+  #problemCount = 0;
+  blocks = 0;
+  readings = 0;
+  deadLetters = 0;
+
+  constructor(file: string) {
+    this.#file = file;
+  }
+
+  add(problem: string): void {
+    this.#problemCount++;
+    if (this.#problems.length < MAX_PROBLEMS) this.#problems.push(problem);
+  }
+
+  report(): VerifyReport {
+    const { blocks, readings, deadLetters } = this;
+    const found = { problemCount: this.#problemCount, problems: this.#problems };
+    return { file: this.#file, ok: this.#problemCount === 0, blocks, readings, deadLetters, ...found };
+  }
+}
+
+function lookThrough(store: Store, findings: Findings, { onProgress }: VerifyOptions): void {
+  // At one moment, whatever the daemon does meanwhile.
+  const { total, wrong } = store.atOneMoment(() => ({ total: store.countBlocks(), wrong: booksAgainstBlocks(store) }));
+  for (const problem of wrong) findings.add(problem);
+  const end = Number.MAX_SAFE_INTEGER;
+  for (let head = store.firstHead(0, end); head !== undefined; head = store.firstHead(head.key + 1, end)) {
+    findings.blocks++;
+    const problem = faultOf(store, head);
+    if (problem === undefined) findings.readings += head.count;
+    else findings.add(`the block at sequence number ${seqOf(head.key)}, of ${head.count} readings: ${problem}`);
+    onProgress?.(findings.blocks, total);
+  }
+  checkDeadLetters(store, findings);
+}
+
+function booksAgainstBlocks(store: Store): string[] {
+  const problems: string[] = [];
+  const wrong = contradiction(store);
+  if (wrong !== undefined) problems.push(wrong);
+  const ledgers = store.ledgers();
+  for (let lane = 0; lane < LANES; lane++) {
+    const counted = store.countIn(Band.waiting(lane)) + store.countIn(Band.deferred(lane));
+    const pending = ledgers[lane]?.pending;
+    if (pending !== counted)
+      problems.push(`lane ${lane}: the ledger says that ${pending} readings wait, its blocks hold ${counted}`);
+  }
+  return problems;
+}
+
+function faultOf(store: Store, head: BlockHead): string | undefined {
+  const block = store.block(head.key);
+  // Delivered meanwhile.
+  if (block === undefined) return undefined;
+  if (block === "damaged") return "its checksum does not match";
+  try {
+    return faultIn(block);
+  } catch (thrown) {
+    return messageOf(thrown);
+  }
+}
+
+function faultIn(block: Block): string | undefined {
+  const texts = textsOf(block);
+  if (texts.length !== block.count) return `it holds ${texts.length}`;
+  if (crc32(texts.join(SEPARATOR)) !== block.rawCrc) return "its readings' checksum does not match";
+  const numbers = expand(runsOf(block));
+  if (numbers.length !== block.count) return `it names ${numbers.length} sequence numbers`;
+  for (const text of texts) if ((JSON.parse(text) as { id?: unknown }).id !== idOf(text)) return "a reading has no id";
+  return undefined;
+}
+
+function checkDeadLetters(store: Store, findings: Findings): void {
+  for (let after = 0; ; ) {
+    const letters = store.deadLetters(after, LETTERS_PER_READ);
+    for (const { id, reading } of letters) {
+      findings.deadLetters++;
+      if (!isReading(reading, id)) findings.add(`the dead letter ${id} cannot be read`);
+    }
+    const last = letters.at(-1);
+    if (last === undefined) return;
+    after = last.seq;
+  }
+}
+
+function isReading(text: string, id: string): boolean {
+  try {
+    return (JSON.parse(text) as { id?: unknown }).id === id;
+  } catch {
+    return false;
+  }
+}
+
+function unreadable(file: string, cause: unknown): unknown {
+  if (cause instanceof GatewayError) return cause;
+  return new GatewayError({
+    code: "OUTBOX_UNREADABLE",
+    op: "outbox.verify",
+    message: `cannot read ${file}: ${messageOf(cause)}`,
+    hint: "Run the command as the daemon's user (sudo -u summit-edge …), or as root.",
+    cause,
+  });
+}
