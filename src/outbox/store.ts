@@ -113,22 +113,23 @@ export class Store {
     this.#file = options.file;
     const readOnly = options.readOnly === true;
     this.#db = new Database(options.file, { timeout: BUSY_TIMEOUT_MS, readonly: readOnly, fileMustExist: readOnly });
+    this.#bootId = options.bootId;
+    const logBound = 2 * checkpointPages(options.maxBytes) * PAGE_BYTES;
+    this.#checkpoints = new CheckpointWatch(this.#db, `${this.#file}-wal`, logBound);
     try {
       if (readOnly) {
         mustBeCurrent(this.#db);
         this.#statements = prepare(this.#db);
         this.outboxId = "";
         this.boot = 0;
+        this.#readOffsets();
         return;
       }
       configure(this.#db, options.maxBytes);
       migrate(this.#db);
       this.#statements = prepare(this.#db);
-      const logBound = 2 * checkpointPages(options.maxBytes) * PAGE_BYTES;
-      this.#checkpoints = new CheckpointWatch(this.#db, `${this.#file}-wal`, logBound);
       this.outboxId = this.#identify();
       this.boot = this.#numberBoot(options.bootId);
-      this.#bootId = options.bootId;
       this.#readOffsets();
     } catch (fault) {
       this.#db.close();
