@@ -9,10 +9,11 @@ export async function until(
   what: string,
   holds: () => boolean,
   meanwhile: () => Promise<void> = async () => {},
+  deadlineMs: number = DEADLINE_MS,
 ): Promise<void> {
-  const deadline = performance.now() + DEADLINE_MS;
+  const deadline = performance.now() + deadlineMs;
   while (!holds()) {
-    if (performance.now() > deadline) throw new Error(`not within ${DEADLINE_MS / 1000} s: ${what}`);
+    if (performance.now() > deadline) throw new Error(`not within ${deadlineMs / 1000} s: ${what}`);
     await meanwhile();
     await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
   }
