@@ -316,13 +316,14 @@ export const configSchema = {
           default: "outbox.db",
           description: "The outbox's file, relative to dataDir.",
         },
-        maxBytes: size("2GiB", "How much the outbox may hold.", { atLeast: "64KiB" }),
+        maxBytes: size("2GiB", "How much the outbox may hold, its write-ahead log included.", { atLeast: "256KiB" }),
         maxAge: duration("30d", "How long a reading waits before it expires, since acceptance.", some),
         whenFull: {
           type: "string",
           enum: ["evict", "refuse"],
           default: "evict",
-          description: "evict: lowest priority, oldest first; refuse: no acknowledgement.",
+          description:
+            "evict: the oldest readings of the lowest priority make room; refuse: no acknowledgement until there is room.",
         },
         waitForClock: duration(
           "2m",
@@ -349,7 +350,10 @@ export const configSchema = {
             atLeast: "1GiB",
           },
         ),
-        reserveFreeDisk: size("256MiB", "With less free space than this the outbox stops growing."),
+        reserveFreeDisk: size(
+          "256MiB",
+          "With less free space than this the outbox stops growing and makes do with the file that it has; 0B: no limit.",
+        ),
         maxDeadLetters: {
           type: "integer",
           minimum: 0,

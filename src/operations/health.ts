@@ -27,7 +27,6 @@ export interface Health {
 }
 
 const VITAL: readonly string[] = ["gateway", "outbox", "ledger"];
-const NEARLY_FULL = 0.9;
 /** A board that has just started gets its time from the network: until then it is nothing to look at. */
 const UNSYNCHRONISED_FOR_LONG_S = 600;
 
@@ -67,7 +66,7 @@ export function assessHealth(view: GatewayView, now: number, previous?: Health):
   const components = [...names].map((component) => {
     const conditions = all.filter((each) => each.component === component);
     const state = worst(conditions.map(({ severity }) => severity));
-    const ceiling = component === "outbox" ? roomScore(outbox.bytes, outbox.maxBytes) : 100;
+    const ceiling = component === "outbox" ? roomScore(outbox.room.fill) : 100;
     return { component, state, score: Math.min(ceiling, scoreOf(state, conditions.length)), conditions };
   });
   return { state: overallState(components), score: overallScore(components), components };
@@ -84,12 +83,6 @@ function observed(view: GatewayView, raised: readonly Condition[]): Omit<Conditi
   else if (!view.ready())
     notice("gateway", "not-ready", "degraded", "Starting or stopping: not every listener is open.");
 
-  const { bytes, maxBytes } = view.outbox();
-  if (maxBytes > 0 && bytes >= NEARLY_FULL * maxBytes) {
-    const percent = Math.floor((100 * bytes) / maxBytes);
-    const detail = `The outbox is ${percent} % full; when it is full, readings are shed as outbox.whenFull says.`;
-    notice("outbox", "nearly-full", "degraded", detail);
-  }
   const ledger = view.ledger();
   const missing = FATE_NAMES.reduce((rest, fate) => rest - ledger[fate], ledger.accepted);
   if (missing !== 0)
@@ -129,9 +122,8 @@ function scoreOf(state: Verdict, conditions: number): number {
 }
 
 /** 100 up to half full, then falling to 40 when full. */
-function roomScore(bytes: number, maxBytes: number): number {
-  const fill = maxBytes > 0 ? Math.min(1, bytes / maxBytes) : 0;
-  return Math.round(100 - 120 * Math.max(0, fill - 0.5));
+function roomScore(fill: number): number {
+  return Math.round(100 - 120 * Math.max(0, Math.min(1, fill) - 0.5));
 }
 
 function overallState(components: readonly ComponentHealth[]): Verdict {

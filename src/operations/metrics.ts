@@ -94,6 +94,13 @@ function registerOutbox(view: GatewayView): void {
   });
   gauge(metrics, "outbox_bytes", "Bytes in use: used pages and WAL.", () => view.outbox().bytes);
   gauge(metrics, "outbox_max_bytes", "outbox.maxBytes.", () => view.outbox().maxBytes);
+  const fill =
+    "How full the outbox is, by outbox.maxBytes or, where that is less, by outbox.reserveFreeDisk; 1 is full.";
+  gauge(metrics, "outbox_fill_ratio", fill, () => view.outbox().room.fill);
+  const high = "From this outbox_fill_ratio on the outbox is degraded, before anything is lost.";
+  gauge(metrics, "outbox_high_water_ratio", high, () => view.outbox().room.highWater);
+  const low = "Below this outbox_fill_ratio it is well again.";
+  gauge(metrics, "outbox_low_water_ratio", low, () => view.outbox().room.lowWater);
   gauge(metrics, "outbox_wal_bytes", "Size of the write-ahead log.", () => view.outbox().walBytes ?? 0);
   gauge(
     metrics,

@@ -70,6 +70,12 @@ const outbox = {
   maxBytes: count,
   pendingByPriority: perPriority,
   deadLetters: count,
+  room: having({
+    fill: { type: "number", minimum: 0 },
+    limitedBy: { type: "string", enum: ["maxBytes", "reserveFreeDisk"] },
+    highWater: { type: "number" },
+    lowWater: { type: "number" },
+  }),
 } as const;
 const condition = having({
   component: text,

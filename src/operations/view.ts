@@ -30,6 +30,16 @@ export interface OutboxView {
   readonly oldestAgeSeconds: number;
   /** Dead letters that can still be looked at and requeued. */
   readonly deadLetters: number;
+  readonly room: RoomView;
+}
+
+/** How full the outbox is, against `maxBytes` or against what `reserveFreeDisk` leaves of the disk: 1 is full. */
+export interface RoomView {
+  readonly fill: number;
+  readonly limitedBy: "maxBytes" | "reserveFreeDisk";
+  /** From this fill on it is degraded, and below the lower one well again. */
+  readonly highWater: number;
+  readonly lowWater: number;
 }
 
 export interface UplinkFailure {
@@ -138,6 +148,7 @@ export interface OutboxStats {
   readonly walBytes?: number;
   readonly oldestAgeSeconds: number;
   readonly deadLetters: number;
+  readonly room: RoomView;
 }
 
 export interface DeadLetterSummary {

@@ -11,6 +11,7 @@ import type { DeadLetterChange, DeadLetterSelection } from "./dead-letters.ts";
 import type { Books } from "./engine.ts";
 import type { PeekedReading } from "./inspection.ts";
 import { addLedgers } from "./ledger.ts";
+import { HIGH_WATER, LOW_WATER } from "./room-watch.ts";
 import type { DeadLetter } from "./store.ts";
 
 /** The outbox through its worker, or its engine in this thread. */
@@ -38,6 +39,7 @@ export function statsOf(books: Books, maxBytes: number, monotonic: number): Outb
     walBytes: books.walBytes,
     oldestAgeSeconds: Math.max(0, age) / 1000,
     deadLetters: books.deadLetters,
+    room: { ...books.room, highWater: HIGH_WATER, lowWater: LOW_WATER },
   };
 }
 

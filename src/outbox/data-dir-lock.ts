@@ -23,6 +23,8 @@ export class DataDirLock {
     try {
       makeFolder(dataDir);
       db = new Database(join(dataDir, "lock"), { timeout: 0 });
+      // A journal on the disk would be a file that a full disk has no space for.
+      db.pragma("journal_mode = MEMORY");
       db.exec("BEGIN EXCLUSIVE");
       return new DataDirLock(db);
     } catch (fault) {

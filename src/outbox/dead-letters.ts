@@ -16,18 +16,26 @@ export interface DeadLetterChange {
 
 const PER_TRANSACTION = 500;
 
-/** No boot has this number: a block that carries it counts its age by wall time. */
-const UNKNOWN_BOOT = 0;
+/** From when on a requeued reading waits: whoever asked for it again did not want it to expire at once. */
+type Moment = Pick<Block, "boot" | "acceptedMonotonic">;
 
 export class DeadLetters {
   readonly #store: Store;
   readonly #queue: Queue;
   readonly #max: number;
   readonly #onDropped: (ids: readonly string[]) => void;
+  readonly #moment: () => Moment;
   #count: number;
 
-  /** Keeps at most `max`; `onDropped` hears of the oldest, which make room. */
-  constructor(store: Store, queue: Queue, max: number, onDropped: (ids: readonly string[]) => void) {
+  /** Keeps at most `max`; `onDropped` hears of the oldest, which make room. `moment` is now. */
+  constructor(
+    store: Store,
+    queue: Queue,
+    max: number,
+    onDropped: (ids: readonly string[]) => void,
+    moment: () => Moment,
+  ) {
+    this.#moment = moment;
     this.#store = store;
     this.#queue = queue;
     this.#max = max;
@@ -46,10 +54,17 @@ export class DeadLetters {
     this.#count++;
     const excess = this.#count - this.#max;
     if (excess <= 0) return;
-    const oldest = this.#store.deadLetters(0, excess);
+    this.dropOldest(excess);
+  }
+
+  /** Drops the oldest, at most so many, within a transaction; returns how many. */
+  dropOldest(most: number): number {
+    const oldest = this.#store.deadLetters(0, most);
+    if (oldest.length === 0) return 0;
     for (const { seq } of oldest) this.#store.deleteDeadLetter(seq);
     this.#count -= oldest.length;
     this.#onDropped(oldest.map(({ id }) => id));
+    return oldest.length;
   }
 
   /** Counts again, after a transaction that buried some was rolled back. */
@@ -62,7 +77,7 @@ export class DeadLetters {
     return this.#change(
       selection,
       (letter) => {
-        this.#store.insertBlock(blockOf(letter));
+        this.#store.insertBlock({ ...blockOf(letter), ...this.#moment() });
         this.#store.addToLedger(letter.lane, { pending: 1, deadLettered: -1 });
       },
       ({ lane }) => this.#queue.defer(lane, 1, 0),
@@ -113,7 +128,7 @@ export class DeadLetters {
   }
 }
 
-function blockOf(letter: DeadLetter): Block {
+function blockOf(letter: DeadLetter): Omit<Block, keyof Moment> {
   const { body, rawBytes, rawCrc } = segmentOf([letter.reading]);
   const reading = JSON.parse(letter.reading) as {
     ts_iso: string;
@@ -128,8 +143,6 @@ function blockOf(letter: DeadLetter): Block {
     observedFrom: observedAt,
     observedTo: observedAt,
     acceptedAt: Date.parse(reading.gateway.received_at),
-    acceptedMonotonic: 0,
-    boot: UNKNOWN_BOOT,
     clock: reading.gateway.clock,
     rawBytes,
     rawCrc,

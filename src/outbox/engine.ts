@@ -10,7 +10,8 @@
  * It does not decide when to commit or when to send; that is the outbox's face and the forwarder.
  */
 import { createHash } from "node:crypto";
-import { PRIORITIES } from "../observation/observation.ts";
+import { type ClockQuality, PRIORITIES } from "../observation/observation.ts";
+import { AgeClock } from "./age-clock.ts";
 import type { Batch, BatchLimits, IndexRange, Settlement } from "./batch.ts";
 import { idOf, placeOf, rebuilt, runsOf, textsOf } from "./block.ts";
 import { ClockHold } from "./clock-hold.ts";
@@ -18,8 +19,10 @@ import { type DeadLetterChange, type DeadLetterSelection, DeadLetters } from "./
 import type { Ledger } from "./ledger.ts";
 import { isHeldBack, Queue, roomFor } from "./queue.ts";
 import type { BlockClock } from "./restamp.ts";
+import { Retention, type RetentionSettings, type Room } from "./retention.ts";
 import { encodeSegment, gzipOf, plainOf, SEPARATOR, type Segment, segmentOf } from "./segment.ts";
 import { expand, merge, type Run, slice } from "./sequence.ts";
+import { PAGE_BYTES } from "./sizes.ts";
 import {
   BANDS,
   Band,
@@ -55,6 +58,14 @@ export interface Commit {
   readonly duplicates: number;
 }
 
+/** What became of a commit. Its settlements are durable in any case. */
+export interface Committed {
+  /** How many of the blocks, from the first on, are durable. */
+  readonly stored: number;
+  /** Whether the next one found no room: the others are to be tried again later. */
+  readonly full: boolean;
+}
+
 /** What there is, in numbers, after a change. */
 export interface Books {
   /** By lane. */
@@ -70,9 +81,14 @@ export interface Books {
   /** In use: used pages × page size + WAL. */
   readonly bytes: number;
   readonly walBytes: number;
+  readonly room: Room;
+  /** Until the next reading has waited for `maxAge`, ms; `undefined` where none waits. */
+  readonly expiresIn: number | undefined;
   /** When the oldest waiting reading was accepted, on this boot's monotonic clock (ms); `undefined` where none waits. */
   readonly oldestSince: number | undefined;
 }
+
+type Figures = Pick<Books, "bytes" | "walBytes" | "oldestSince" | "room" | "expiresIn">;
 
 interface LeasedBlock {
   readonly key: number;
@@ -97,6 +113,9 @@ export interface EngineOptions {
   readonly maxDeadLetters: number;
   /** How long readings stamped by a clock that is not synchronised wait for it, ms; not at all by default. */
   readonly waitForClock?: number;
+  readonly retention: RetentionSettings;
+  /** Bytes free on the outbox's file system. */
+  readonly freeDisk: () => number;
   /** One line for each thing that an operator ought to know. */
   readonly onNotice: (notice: Notice) => void;
 }
@@ -123,37 +142,84 @@ export class Engine {
   readonly #hold: ClockHold;
   readonly #queue: Queue;
   readonly #letters: DeadLetters;
+  readonly #ages: AgeClock;
+  readonly #retention: Retention;
   #nextLease = 1;
   #ledgers: Ledger[];
   #lastSeq: number;
-  #figures: Pick<Books, "bytes" | "walBytes" | "oldestSince">;
+  #figures: Figures;
 
   constructor(store: Store, options: EngineOptions) {
     this.#store = store;
     this.#options = options;
     this.#ledgers = store.ledgers();
     this.#lastSeq = store.lastSeq();
-    this.#figures = this.#measure();
     this.#hold = new ClockHold(store.boot, options.waitForClock ?? 0, options.monotonic);
     if (store.clockKnown) this.#hold.end();
     this.#queue = new Queue(store, options.monotonic, this.#hold);
-    this.#letters = new DeadLetters(store, this.#queue, options.maxDeadLetters, (ids) =>
-      options.onNotice({ kind: "dead-letters-dropped", ids }),
+    this.#letters = new DeadLetters(
+      store,
+      this.#queue,
+      options.maxDeadLetters,
+      (ids) => options.onNotice({ kind: "dead-letters-dropped", ids }),
+      () => ({ boot: store.boot, acceptedMonotonic: Math.floor(options.monotonic()) }),
     );
+    this.#ages = new AgeClock(store, options);
+    this.#retention = new Retention(options.retention, {
+      store,
+      queue: this.#queue,
+      letters: this.#letters,
+      ages: this.#ages,
+      freeDisk: options.freeDisk,
+      takeOut: (head, lane, fate) => this.#takeOut(head, lane, fate),
+    });
+    this.#figures = this.#measure();
   }
 
-  /** Stores new readings and settles leases, in one transaction. Durable once this has returned. */
-  commit(commit: Commit): void {
-    const effects = this.#transaction(() => {
+  /**
+   * Settles leases and stores new readings, as many as there is room for and one transaction holds. Durable once this has
+   * returned.
+   */
+  commit(commit: Commit): Committed {
+    const { effects, ...committed } = this.#transaction(() => {
       // Settled blocks go first: the pages they free are written again in this same transaction.
       const settled = commit.settlements.flatMap(({ lease, settlement }) => this.#settle(lease, settlement));
-      this.#insert(commit.blocks);
+      const inserted = this.#insert(commit.blocks);
       if (commit.duplicates > 0) this.#store.addToLedger(0, { duplicates: commit.duplicates });
-      return settled;
+      return { ...inserted, effects: [...settled, ...inserted.effects] };
     });
-    // Memory follows only what has been committed: a transaction that failed leaves leases as they were.
-    for (const effect of effects) effect();
-    this.#refresh();
+    this.#follow(effects);
+    return committed;
+  }
+
+  /**
+   * What is to be done now and then, a part of it: what has waited too long expires, what is beyond a limit that was lowered
+   * is evicted, the time is noted. Returns whether there is more to be done at once.
+   */
+  tend(quality: ClockQuality): boolean {
+    const { effects, more } = this.#transaction(() => {
+      if (this.#ages.isDue(quality)) this.#ages.note(quality);
+      const expired = this.#retention.expire();
+      const evicted = this.#retention.shrink();
+      return { effects: [...expired.effects, ...evicted.effects], more: expired.more || evicted.more };
+    });
+    this.#follow(effects);
+    return more;
+  }
+
+  /** Notes until when this boot is known to have run, where anything waits that has an age. */
+  noteTime(quality: ClockQuality): void {
+    if (this.#figures.oldestSince !== undefined) this.#transaction(() => this.#ages.note(quality));
+  }
+
+  /** Looks anew how much room there is. */
+  look(): void {
+    this.#figures = this.#measure();
+  }
+
+  /** Moves what the WAL holds into the file. */
+  checkpoint(): void {
+    this.#store.checkpoint();
   }
 
   /** The next readings to send, or `undefined`. */
@@ -236,9 +302,24 @@ export class Engine {
     }
   }
 
-  #insert(blocks: readonly NewBlock[]): void {
-    for (const { lane, runs, count, text, ...times } of blocks) {
+  /** Memory follows only what has been committed: a transaction that failed leaves leases as they were. */
+  #follow(effects: readonly (() => void)[]): void {
+    for (const effect of effects) effect();
+    this.#store.checkpointIfDue();
+    this.#refresh();
+  }
+
+  /** As many blocks as there is room for, and one transaction holds; one at least where there is room. */
+  #insert(blocks: readonly NewBlock[]): Committed & { effects: readonly (() => void)[] } {
+    const effects: (() => void)[] = [];
+    let bytes = 0;
+    for (const [index, { lane, runs, count, text, ...times }] of blocks.entries()) {
       const { body, rawBytes, rawCrc } = encodeSegment(text, count);
+      bytes += body.length;
+      if (index > 0 && bytes > this.#store.sizes.transactionBytes) return { stored: index, full: false, effects };
+      const evicted = this.#retention.makeRoom(body.length);
+      if (evicted === undefined) return { stored: index, full: true, effects };
+      effects.push(...evicted);
       const { key, lastSeq, sequence } = placeOf(Band.waiting(lane), runs);
       this.#store.insertBlock({
         ...times,
@@ -254,6 +335,16 @@ export class Engine {
       this.#store.addToLedger(lane, { accepted: count, pending: count });
       this.#store.setLastSeq(lane, lastSeq);
     }
+    return { stored: blocks.length, full: false, effects };
+  }
+
+  /** Within a transaction: takes a waiting block out for a fate. Returns what to do in memory once it has been committed. */
+  #takeOut(head: BlockHead, lane: number, fate: "evicted" | "expired"): () => void {
+    // Its own count is believed only where its checksum matches.
+    if (this.#store.block(head.key) === "damaged") return this.#setAsideWithin(head.key);
+    this.#store.deleteBlock(head.key);
+    this.#store.addToLedger(lane, { pending: -head.count, [fate]: head.count });
+    return () => this.#queue.left(lane, head.key, head.count);
   }
 
   #register(lease: Lease, segments: readonly Segment[], limits: BatchLimits): Batch {
@@ -326,20 +417,25 @@ export class Engine {
   }
 
   #setAside(key: number): void {
+    const effect = this.#store.transaction(() => this.#setAsideWithin(key));
+    effect();
+    this.#refresh();
+  }
+
+  /** Within a transaction. Returns what to do once it has been committed. */
+  #setAsideWithin(key: number): () => void {
     const band = bandOf(key);
     const lane = band % LANES;
     const detail = `checksum of the block at sequence number ${seqOf(key)} does not match`;
     // The row itself is not to be believed, its count included: what is missing in the books was in it.
-    const readings = this.#store.transaction(() => {
-      this.#store.setAside(key, this.#options.now(), detail);
-      const left = this.#store.countIn(Band.waiting(lane)) + this.#store.countIn(Band.deferred(lane));
-      const missing = Math.max(0, (this.#store.ledgers()[lane]?.pending ?? 0) - left);
-      this.#store.addToLedger(lane, { pending: -missing, damaged: missing });
-      return missing;
-    });
-    this.#queue.recount(lane);
-    this.#refresh();
-    this.#options.onNotice({ kind: "damaged", readings, detail });
+    this.#store.setAside(key, this.#options.now(), detail);
+    const left = this.#store.countIn(Band.waiting(lane)) + this.#store.countIn(Band.deferred(lane));
+    const readings = Math.max(0, (this.#store.ledgers()[lane]?.pending ?? 0) - left);
+    this.#store.addToLedger(lane, { pending: -readings, damaged: readings });
+    return () => {
+      this.#queue.recount(lane);
+      this.#options.onNotice({ kind: "damaged", readings, detail });
+    };
   }
 
   /** Cuts a block that today's limits no longer allow into blocks that they do. */
@@ -461,19 +557,25 @@ export class Engine {
     return result;
   }
 
-  #measure(): Pick<Books, "bytes" | "walBytes" | "oldestSince"> {
-    const { used, wal } = this.#store.bytes();
+  #measure(): Figures {
     const monotonic = this.#options.monotonic();
-    const now = this.#options.now();
     let oldestSince: number | undefined;
     for (const band of BANDS) {
+      if (this.#ledgers[band % LANES]?.pending === 0) continue;
       const head = this.#store.firstHead(bandStart(band), bandEnd(band));
       if (head === undefined) continue;
-      const sameBoot = head.boot === this.#store.boot;
-      const since = sameBoot ? head.acceptedMonotonic : monotonic - Math.max(0, now - head.acceptedAt);
+      const since = monotonic - this.#ages.ageOf(head);
       oldestSince = Math.min(since, oldestSince ?? since);
     }
-    return { bytes: used, walBytes: wal, oldestSince };
+    const { count: pages, used } = this.#store.pages();
+    const { file, wal } = this.#store.fileBytes();
+    return {
+      bytes: used * PAGE_BYTES + wal,
+      walBytes: wal,
+      room: this.#retention.look({ pages, used, file, wal }),
+      oldestSince,
+      expiresIn: oldestSince === undefined ? undefined : this.#options.retention.maxAge - (monotonic - oldestSince),
+    };
   }
 
   #refresh(): void {

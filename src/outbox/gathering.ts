@@ -115,9 +115,9 @@ export class Gathering {
     return this.#full;
   }
 
-  /** The group as blocks, each small enough for one request. */
+  /** The group as blocks, each small enough for one request, highest priority first: there may not be room for all. */
   seal(acceptance: Acceptance): NewBlock[] {
-    return this.#blocks.map((block) => block.seal(acceptance));
+    return this.#blocks.sort((a, b) => a.lane - b.lane).map((block) => block.seal(acceptance));
   }
 
   #begin(lane: number): OpenBlock {

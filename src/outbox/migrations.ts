@@ -65,4 +65,11 @@ export const MIGRATIONS: readonly string[] = [
    ) STRICT;`,
   // Wall time less monotonic time at the boot's first synchronisation, ms: what provisional readings are restamped by.
   "ALTER TABLE boot ADD COLUMN clock_offset INTEGER;",
+
+  // Ages across boots: see age-clock.ts. Old boots were not watched; they end where they began.
+  `ALTER TABLE boot ADD COLUMN base INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE boot ADD COLUMN seen_monotonic INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE boot ADD COLUMN seen_wall INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE boot ADD COLUMN seen_synchronised INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE boot ADD COLUMN off_counted INTEGER NOT NULL DEFAULT 0;`,
 ];

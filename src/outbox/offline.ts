@@ -11,6 +11,7 @@ import { DataDirLock } from "./data-dir-lock.ts";
 import { Engine } from "./engine.ts";
 import { peek } from "./inspection.ts";
 import { closeProperly, openUnchecked } from "./opening.ts";
+import { diskSpace } from "./reserve.ts";
 import type { Store } from "./store.ts";
 
 /**
@@ -42,6 +43,8 @@ export async function openOffline(config: Pick<Config, "gateway" | "outbox">): P
     monotonic: systemClock.monotonic,
     now: systemClock.now,
     maxDeadLetters: config.outbox.maxDeadLetters,
+    retention: config.outbox,
+    freeDisk: () => diskSpace(file).free,
     onNotice: () => {},
   });
   return {

@@ -3,7 +3,7 @@
  * it is damaged, and only then written to.
  */
 import { existsSync } from "node:fs";
-import { GatewayError, messageOf } from "../kernel/errors.ts";
+import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 import { contradiction } from "./audit.ts";
 import { emptyLog, faultInBytes, isDamage, isDamageAtOpen, isUnreadable, quickCheckApart } from "./file-check.ts";
 import { type FileState, isUntouched, noteClosed, readState, sizeOf, writeState } from "./file-state.ts";
@@ -76,7 +76,12 @@ export function openUnchecked(options: StoreOptions): { store: Store; wasClean: 
 export function closeProperly(store: Store, file: string): void {
   const books = known(store);
   store.close();
-  noteClosed(file, books);
+  try {
+    noteClosed(file, books);
+  } catch (fault) {
+    // On a full disk the next start takes this stop for an unclean one, and checks the file.
+    if (codeOf(fault) !== "ENOSPC") throw fault;
+  }
 }
 
 /** Sees to it that a fault which SQLite met in the file while it was in use is mended, or looked for, at the next start. */

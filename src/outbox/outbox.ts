@@ -21,10 +21,14 @@ import { type Acceptance, type BlockLimits, Gathering } from "./gathering.ts";
 import type { PeekedReading } from "./inspection.ts";
 import { addLedgers, type Ledger } from "./ledger.ts";
 import { ObservationWriter } from "./observation-text.ts";
-import type { Operation, Operations } from "./protocol.ts";
+import type { CommitOutcome, Operation, Operations, TendOutcome } from "./protocol.ts";
 import { RecentIds } from "./recent-ids.ts";
 import type { ProvisionalStamp } from "./restamp.ts";
+import type { RetentionSettings } from "./retention.ts";
+import { type Hold, RoomWatch } from "./room-watch.ts";
+import { largestShare } from "./sizes.ts";
 import type { DeadLetter } from "./store.ts";
+import { Tending } from "./tending.ts";
 import { WorkerFault, WorkerLink } from "./worker-link.ts";
 
 /** Copies are recognised among as many readings accepted last (contract, section 1.2). */
@@ -35,18 +39,17 @@ const MAX_UNCOMMITTED = 8 * 1024 * 1024;
 const SETTLE_DELAY_MS = 500;
 /** As many settlements do not wait. */
 const MANY_SETTLEMENTS = 4;
-/** How often a commit that found the disk full is tried again. */
+/** How often readings that found no room are tried again; fates that come meanwhile are tried with them at once. */
+const NO_ROOM_RETRY_MS = 1000;
+/** How often the offset of the clock is offered to a file on a full disk. */
 const DISK_FULL_RETRY_MS = 1000;
-const DISK_FULL =
-  "the disk is full: acknowledgements are withheld until there is space; free some on the file system of gateway.dataDir";
 const NO_COPIES: readonly Observation[] = [];
 const COMMIT_SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 
-export interface OutboxSettings {
+export interface OutboxSettings extends RetentionSettings {
   readonly gatewayId: string;
   readonly dataDir: string;
   readonly file: string;
-  readonly maxBytes: number;
   readonly maxDeadLetters: number;
   /** How long readings stamped by a clock that is not synchronised wait for it, ms. */
   readonly waitForClock: number;
@@ -83,6 +86,8 @@ export class Outbox implements BatchSource {
   readonly #commitSeconds: Histogram;
   readonly #waitingListeners = new Set<() => void>();
   readonly #reliefListeners: (() => void)[] = [];
+  readonly #room: RoomWatch;
+  readonly #tending: Tending;
   #link: WorkerLink | undefined;
   #books: Books | undefined;
   #gathering: Gathering;
@@ -96,16 +101,25 @@ export class Outbox implements BatchSource {
   #cancelDeferred: (() => void) | undefined;
   #soon = false;
   #commits = 0;
+  /** Why the group that is being committed waits. */
+  #hold: Hold | undefined;
+  #tryAgain: () => void = () => {};
+  /** The daemon stops, and readings were given up that nobody may take for stored. */
+  #gaveUp = false;
   #flushing = false;
   #dead = false;
   #idle: (() => void)[] = [];
 
   private constructor(settings: OutboxSettings, context: OutboxContext) {
-    this.#settings = settings;
+    const largest = largestShare(settings.maxBytes);
+    const block = { ...settings.block, maxBytes: Math.min(settings.block.maxBytes, largest) };
+    this.#settings = { ...settings, block };
     this.#context = context;
+    this.#room = new RoomWatch(context.conditions, context.clock);
+    this.#tending = new Tending(context.clock, () => this.#tend());
     this.#writer = new ObservationWriter(settings.gatewayId);
     this.#delays = settings.commitDelay;
-    this.#gathering = new Gathering(settings.block);
+    this.#gathering = new Gathering(block);
     this.#commitSeconds = new Histogram({
       name: "summit_edge_outbox_commit_seconds",
       help: "Duration of a commit, fsync included.",
@@ -121,9 +135,9 @@ export class Outbox implements BatchSource {
    */
   static async open(settings: OutboxSettings, context: OutboxContext): Promise<Outbox> {
     const outbox = new Outbox(settings, context);
-    const { dataDir, file, maxBytes, maxDeadLetters, waitForClock, gatewayId, bootId } = settings;
+    const { commitDelay: _delays, block: _block, ...worker } = settings;
     const { link, books, recentIds } = await WorkerLink.open(
-      { dataDir, file, maxBytes, maxDeadLetters, waitForClock, gatewayId, bootId, recentIds: RECENT_IDS },
+      { ...worker, recentIds: RECENT_IDS },
       {
         books: (books) => outbox.#noteBooks(books),
         notice: (notice) => outbox.#note(notice),
@@ -135,6 +149,7 @@ export class Outbox implements BatchSource {
     outbox.#recent.addAll(recentIds);
     outbox.#nextSeq = books.lastSeq + 1;
     outbox.#noteBooks(books);
+    outbox.#tending.start();
     return outbox;
   }
 
@@ -169,10 +184,12 @@ export class Outbox implements BatchSource {
     if (duplicates > 0) this.#countCopies(duplicates, now);
     // A copy's original may still be on its way to the card: the copy then waits for the newest group, which is no earlier.
     const group = accepted > 0 || this.#gathering.count > 0 ? this.#gathering : this.#committing;
+    const taken = { accepted, duplicates, copies: copies ?? NO_COPIES };
+    if (this.#gaveUp) return taken;
     if (group === undefined) setImmediate(committed);
     else group.waiters.push(committed);
     this.#schedule();
-    return { accepted, duplicates, copies: copies ?? NO_COPIES };
+    return taken;
   }
 
   /** Whether so much waits for its commit that a source without acknowledgements ought to pause. */
@@ -180,13 +197,23 @@ export class Outbox implements BatchSource {
     return this.#gathering.size + (this.#committing?.size ?? 0) > MAX_UNCOMMITTED;
   }
 
-  /** Calls `listener` once when `saturated` has become false. */
+  /**
+   * Whether the outbox is full and refuses (`whenFull`): what comes without an acknowledgement can only be counted, what
+   * comes with one waits at its source.
+   */
+  get refusing(): boolean {
+    return this.#hold === "outbox-full" && this.#settings.whenFull === "refuse";
+  }
+
+  /** Calls `listener` once when `saturated` and `refusing` have become false. */
   onceRelieved(listener: () => void): void {
     this.#reliefListeners.push(listener);
   }
 
   async lease(limits: BatchLimits): Promise<Batch | undefined> {
-    return await this.#ask("lease", limits);
+    // A lease keeps its readings from being evicted: it is never most of a small outbox.
+    const maxBytes = Math.min(limits.maxBytes, largestShare(this.#settings.maxBytes));
+    return await this.#ask("lease", { ...limits, maxBytes });
   }
 
   async part(batch: Batch, range: IndexRange): Promise<Batch> {
@@ -206,6 +233,7 @@ export class Outbox implements BatchSource {
       const dueAt = this.#context.clock.monotonic() + (givesBack ? 0 : SETTLE_DELAY_MS);
       this.#settleDueAt = Math.min(this.#settleDueAt, dueAt);
       this.#schedule();
+      this.#tryAgain();
     });
   }
 
@@ -294,6 +322,7 @@ export class Outbox implements BatchSource {
       this.#flushing = true;
       if (this.#dead) this.#becomeIdle();
       else this.#schedule();
+      this.#tryAgain();
     });
   }
 
@@ -302,7 +331,9 @@ export class Outbox implements BatchSource {
     await this.flush();
     this.#cancelTimer?.();
     this.#cancelDeferred?.();
-    await this.#worker.close();
+    this.#tending.stop();
+    this.#room.stop();
+    await this.#worker.close(this.#context.clockQuality());
   }
 
   /** Everything but a commit. After an I/O error the file's state is unknown, whoever met it. */
@@ -370,59 +401,82 @@ export class Outbox implements BatchSource {
     this.#settleDueAt = Number.POSITIVE_INFINITY;
     this.#duplicates = 0;
     this.#committing = group;
-    const blocks = group.seal(this.#acceptance());
-    if (!(await this.#write(blocks, settlements, duplicates))) return;
+    const written = await this.#write(group.seal(this.#acceptance()), settlements, duplicates);
+    if (written === "dead") return;
     this.#committing = undefined;
     this.#duplicatesCommitting = 0;
     // What has gathered meanwhile has waited long enough: the card writes it while acknowledgements go out.
     if (this.#gathering.count > 0) void this.#commit();
     else this.#schedule();
+    if (written === "given-up") return;
     for (const waiter of group.waiters) waiter();
     if (!this.saturated) for (const listener of this.#reliefListeners.splice(0)) listener();
   }
 
   /**
-   * Writes one commit, waiting out a full disk: until there is space, fates are written without the new readings, so that
-   * delivery goes on and its deletions make room. `false` where the process ends before it could be written.
+   * Writes one commit, waiting for room where there is none: fates are written meanwhile, so that delivery goes on and its
+   * deletions make room. `given-up` where the daemon stops before there is any, `dead` where the process ends.
    */
   async #write(
-    blocks: readonly NewBlock[],
+    group: readonly NewBlock[],
     settlements: readonly PendingSettlement[],
-    duplicates: number,
-  ): Promise<boolean> {
-    const { clock, conditions } = this.#context;
+    copies: number,
+  ): Promise<"written" | "given-up" | "dead"> {
+    let blocks = group;
     let owed = settlements;
+    let duplicates = copies;
     for (;;) {
       const outcome = await this.#try(blocks, owed, duplicates);
-      if (outcome === "dead") return false;
-      if (outcome === "written") {
-        conditions.clear("outbox", "disk-full");
-        return true;
+      if (outcome === "dead") return "dead";
+      if (outcome === "disk-full") this.#holdFor(outcome);
+      else {
+        blocks = blocks.slice(outcome.stored);
+        owed = [];
+        duplicates = 0;
+        this.#holdFor(outcome.hold);
+        if (blocks.length === 0) return "written";
       }
-      conditions.raise("outbox", "disk-full", "failing", DISK_FULL);
-      if (this.#flushing) return this.#giveUp(owed);
+      if (this.#hold !== undefined) {
+        if (this.#flushing) return this.#giveUp(owed);
+        await this.#roomOrTime();
+      }
       owed = [...owed, ...this.#settlements.splice(0)];
-      if (owed.length > 0 && blocks.length > 0) {
-        const alone = await this.#try([], owed, 0);
-        if (alone === "dead") return false;
-        if (alone === "written") owed = [];
-      }
-      await clock.sleep(DISK_FULL_RETRY_MS);
     }
   }
 
+  #holdFor(hold: Hold | undefined): void {
+    this.#hold = hold;
+    this.#room.hold(hold);
+    this.#room.note(this.#known);
+  }
+
+  /** Until it is worth trying again: after a while, or when there are fates to write, or the daemon stops. */
+  #roomOrTime(): Promise<void> {
+    if (this.#settlements.length > 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const cancel = this.#context.clock.after(NO_ROOM_RETRY_MS, () => this.#tryAgain());
+      this.#tryAgain = () => {
+        this.#tryAgain = () => {};
+        cancel();
+        resolve();
+      };
+    });
+  }
+
+  /** What the worker made of it; `disk-full` where not even the fates could be written. */
   async #try(
     blocks: readonly NewBlock[],
     settlements: readonly PendingSettlement[],
     duplicates: number,
-  ): Promise<"written" | "disk-full" | "dead"> {
+  ): Promise<CommitOutcome | "disk-full" | "dead"> {
     try {
       const fates = settlements.map(({ lease, settlement }) => ({ lease, settlement }));
-      const { seconds } = await this.#worker.call("commit", { blocks, settlements: fates, duplicates });
-      this.#commitSeconds.observe(seconds);
+      const outcome = await this.#worker.call("commit", { blocks, settlements: fates, duplicates });
+      this.#commitSeconds.observe(outcome.seconds);
+      this.#room.diskFull(outcome.diskFull);
       this.#commits++;
       for (const { committed } of settlements) committed();
-      return "written";
+      return outcome;
     } catch (thrown) {
       const fault = thrown instanceof WorkerFault ? thrown.report.fault : "other";
       if (fault === "disk-full") return "disk-full";
@@ -431,14 +485,27 @@ export class Outbox implements BatchSource {
     }
   }
 
-  /** The daemon stops and the disk is full: what was never acknowledged is left to its senders, what was sent is sent again. */
-  #giveUp(settlements: readonly PendingSettlement[]): false {
-    this.#context.telemetry.log.warn("stops with a full disk: readings that were not acknowledged are not kept");
+  async #tend(): Promise<TendOutcome> {
+    try {
+      const outcome = await this.#worker.call("tend", { clock: this.#context.clockQuality() });
+      this.#room.diskFull(outcome.diskFull);
+      return outcome;
+    } catch (thrown) {
+      const fault = thrown instanceof WorkerFault ? thrown.report.fault : "other";
+      if (fault !== "disk-full")
+        this.#fatal(thrown instanceof Error ? thrown : new Error(String(thrown)), fault === "io-error");
+      return { more: false, diskFull: true };
+    }
+  }
+
+  /** The daemon stops and there is no room: what was never acknowledged is left to its senders. */
+  #giveUp(settlements: readonly PendingSettlement[]): "given-up" {
+    this.#context.telemetry.log.warn("stops without room for more: readings that were not acknowledged are not kept");
+    this.#gaveUp = true;
+    this.#gathering = new Gathering(this.#settings.block);
+    // Fates that could not be written are forgotten: what was sent is sent again.
     for (const { committed } of settlements) committed();
-    this.#committing = undefined;
-    this.#dead = true;
-    this.#becomeIdle();
-    return false;
+    return "given-up";
   }
 
   /** What readings without a time of their own are stored with while the clock's first synchronisation may yet come. */
@@ -461,6 +528,8 @@ export class Outbox implements BatchSource {
   #noteBooks(books: Books): void {
     const before = this.#books === undefined ? 0 : sum(this.#books.available);
     this.#books = books;
+    this.#room.note(books);
+    this.#tending.note(books.expiresIn);
     this.#cancelDeferred?.();
     this.#cancelDeferred =
       books.deferredDueIn === undefined

@@ -1,17 +1,17 @@
 /** What the main thread and the outbox's worker say to each other. Types only. */
-import type { Priority } from "../observation/observation.ts";
+import type { ClockQuality, Priority } from "../observation/observation.ts";
 import type { Batch, BatchLimits, IndexRange } from "./batch.ts";
 import type { DeadLetterChange, DeadLetterSelection } from "./dead-letters.ts";
 import type { Books, Commit, Notice } from "./engine.ts";
 import type { PeekedReading } from "./inspection.ts";
+import type { RetentionSettings } from "./retention.ts";
 import type { DeadLetter, StoreFault } from "./store.ts";
 
 /** What the worker is started with. */
-export interface WorkerSettings {
+export interface WorkerSettings extends RetentionSettings {
   readonly dataDir: string;
   /** Relative to dataDir. */
   readonly file: string;
-  readonly maxBytes: number;
   readonly maxDeadLetters: number;
   /** Milliseconds. */
   readonly waitForClock: number;
@@ -23,7 +23,8 @@ export interface WorkerSettings {
 
 /** Each operation with what it takes and gives. */
 export interface Operations {
-  commit: { takes: Commit; gives: CommitTiming };
+  commit: { takes: Commit; gives: CommitOutcome };
+  tend: { takes: { clock: ClockQuality }; gives: TendOutcome };
   lease: { takes: BatchLimits; gives: Batch | undefined };
   fixClock: { takes: { offsetMs: number }; gives: undefined };
   part: { takes: { lease: number; range: IndexRange }; gives: Batch };
@@ -34,14 +35,26 @@ export interface Operations {
   requeue: { takes: DeadLetterSelection; gives: DeadLetterChange };
   drop: { takes: DeadLetterSelection; gives: DeadLetterChange };
   ping: { takes: undefined; gives: undefined };
-  close: { takes: undefined; gives: undefined };
+  close: { takes: { clock: ClockQuality }; gives: undefined };
 }
 
 export type Operation = keyof Operations;
 
-/** How long the transaction took, fsync included, in seconds. */
-export interface CommitTiming {
+export interface CommitOutcome {
+  /** How long it took, fsync included. */
   readonly seconds: number;
+  /** How many of the blocks, from the first on, are durable. The settlements are in any case. */
+  readonly stored: number;
+  /** What has to change before the next block can be stored; where there is nothing of that kind, the others go next. */
+  readonly hold?: "outbox-full" | "disk-full";
+  /** The reserve has been given up, and there is no space to make it again. */
+  readonly diskFull: boolean;
+}
+
+export interface TendOutcome {
+  /** There is more to be done at once. */
+  readonly more: boolean;
+  readonly diskFull: boolean;
 }
 
 export type Request = {

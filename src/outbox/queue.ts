@@ -9,7 +9,7 @@ import type { BatchLimits } from "./batch.ts";
 import type { ClockHold } from "./clock-hold.ts";
 import type { Ledger } from "./ledger.ts";
 import { ENVELOPE_BYTES, SEPARATOR } from "./segment.ts";
-import { Band, type BlockHead, bandEnd, bandOf, bandStart, LANES, type Store } from "./store.ts";
+import { Band, type BlockHead, bandEnd, bandOf, bandStart, LANES, type Store, seqOf } from "./store.ts";
 
 /** A block on lease, as far as the queue is concerned. */
 export interface QueuedBlock {
@@ -164,6 +164,28 @@ export class Queue {
       const rest = this.#store.firstHead(deferral.cursor, deferral.passThrough + 1);
       if (rest === undefined) deferral.passThrough = undefined;
     }
+  }
+
+  /** The oldest block of a lane that is not on lease, whether it waits or was put off. */
+  oldest(lane: number): BlockHead | undefined {
+    const waiting = this.oldestWaiting(lane);
+    const deferred = this.oldestDeferred(lane);
+    if (waiting === undefined || deferred === undefined) return waiting ?? deferred;
+    return seqOf(deferred.key) < seqOf(waiting.key) ? deferred : waiting;
+  }
+
+  oldestWaiting(lane: number): BlockHead | undefined {
+    const [head] = this.#waiting(lane);
+    return head;
+  }
+
+  /** Due or not. */
+  oldestDeferred(lane: number): BlockHead | undefined {
+    if (this.#deferral(lane).count === 0) return undefined;
+    const end = bandEnd(Band.deferred(lane));
+    let head = this.#store.firstHead(bandStart(Band.deferred(lane)), end);
+    while (head !== undefined && this.#leasedKeys.has(head.key)) head = this.#store.firstHead(head.key + 1, end);
+    return head;
   }
 
   /** Readings that could be leased now, by lane. */

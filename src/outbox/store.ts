@@ -9,10 +9,11 @@ import { statSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import Database from "better-sqlite3";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
-import { CheckpointWatch } from "./checkpoint-watch.ts";
 import type { Ledger } from "./ledger.ts";
 import { MIGRATIONS } from "./migrations.ts";
+import { diskSpace } from "./reserve.ts";
 import { type BlockClock, restamped } from "./restamp.ts";
+import { PAGE_BYTES, type Sizes, sizesFor } from "./sizes.ts";
 
 /** Lanes are numbered as PRIORITIES are ordered: 0 is critical. */
 export const LANES = 4;
@@ -71,6 +72,19 @@ export interface DeadLetter {
   readonly reading: string;
 }
 
+/** What is known of the times of one boot: see `AgeClock`. */
+export interface BootTimes {
+  readonly id: number;
+  /** What the age clock showed when this boot's monotonic clock was 0, ms. */
+  readonly base: number;
+  /** The boot's last moment that was noted, on both clocks, and whether the wall clock was synchronised then. */
+  readonly seenMonotonic: number;
+  readonly seenWall: number;
+  readonly seenSynchronised: boolean;
+  /** Whether the time that the machine was off before it is in `base`, or known not to count. */
+  readonly offCounted: boolean;
+}
+
 /** Changes to one lane's row of the ledger. */
 export type LedgerDelta = Partial<Record<keyof Ledger, number>>;
 
@@ -78,9 +92,6 @@ const HEAD_COLUMNS = `key, last_seq AS lastSeq, count, sequence, observed_from A
   accepted_at AS acceptedAt, accepted_monotonic AS acceptedMonotonic, boot, clock, raw_bytes AS rawBytes, raw_crc AS rawCrc`;
 const LETTER_COLUMNS = "seq, id, lane, code, detail, problem, refused_at AS refusedAt, reading";
 
-/** 16 MB of WAL between checkpoints, scaled down where the outbox itself is small. */
-const CHECKPOINT_PAGES = 4000;
-const PAGE_BYTES = 4096;
 const BUSY_TIMEOUT_MS = 5000;
 
 export interface StoreOptions {
@@ -95,8 +106,8 @@ export interface StoreOptions {
 export class Store {
   readonly #db: Database.Database;
   readonly #file: string;
+  readonly sizes: Sizes;
   readonly #statements: ReturnType<typeof prepare>;
-  readonly #checkpoints: CheckpointWatch;
   /** Row number of this boot. */
   readonly boot: number;
   readonly #bootId: string;
@@ -112,10 +123,9 @@ export class Store {
   constructor(options: StoreOptions) {
     this.#file = options.file;
     const readOnly = options.readOnly === true;
-    this.#db = new Database(options.file, { timeout: BUSY_TIMEOUT_MS, readonly: readOnly, fileMustExist: readOnly });
+    this.sizes = sizesFor(options.maxBytes, diskSpace(options.file).total);
     this.#bootId = options.bootId;
-    const logBound = 2 * checkpointPages(options.maxBytes) * PAGE_BYTES;
-    this.#checkpoints = new CheckpointWatch(this.#db, `${this.#file}-wal`, logBound);
+    this.#db = new Database(options.file, { timeout: BUSY_TIMEOUT_MS, readonly: readOnly, fileMustExist: readOnly });
     try {
       if (readOnly) {
         mustBeCurrent(this.#db);
@@ -125,7 +135,7 @@ export class Store {
         this.#readOffsets();
         return;
       }
-      configure(this.#db, options.maxBytes);
+      configure(this.#db, this.sizes);
       migrate(this.#db);
       this.#statements = prepare(this.#db);
       this.outboxId = this.#identify();
@@ -157,7 +167,6 @@ export class Store {
     try {
       const result = change();
       this.#statements.commit.run();
-      this.#checkpoints.look();
       return result;
     } catch (fault) {
       if (this.#db.inTransaction) this.#db.exec("ROLLBACK");
@@ -234,6 +243,25 @@ export class Store {
     return this.#statements.ledgers.all() as Ledger[];
   }
 
+  /** The boots of which something was noted, in order. */
+  boots(): BootTimes[] {
+    const rows = this.#statements.boots.all() as Record<keyof BootTimes, number>[];
+    return rows.map((row) => ({
+      ...row,
+      seenSynchronised: row.seenSynchronised === 1,
+      offCounted: row.offCounted === 1,
+    }));
+  }
+
+  setBoot(times: BootTimes): void {
+    const { seenSynchronised, offCounted } = times;
+    this.#statements.setBoot.run({
+      ...times,
+      seenSynchronised: Number(seenSynchronised),
+      offCounted: Number(offCounted),
+    });
+  }
+
   insertDeadLetter(letter: DeadLetter): void {
     this.#statements.insertLetter.run(letter);
   }
@@ -255,11 +283,44 @@ export class Store {
     return (this.#statements.countLetters.get() as { count: number }).count;
   }
 
-  /** What is in use: used pages × page size + WAL (contract, section 3). */
-  bytes(): { used: number; wal: number } {
-    const { pages, free } = this.#statements.pages.get() as { pages: number; free: number };
-    const wal = statSync(`${this.#file}-wal`, { throwIfNoEntry: false })?.size ?? 0;
-    return { used: (pages - free) * PAGE_BYTES + wal, wal };
+  /** Pages of the file, and how many of them are not free; within a transaction as it stands. */
+  pages(): { count: number; used: number } {
+    const count = this.#statements.pageCount.get() as number;
+    return { count, used: count - (this.#statements.freePages.get() as number) };
+  }
+
+  /** Bytes of pages that can be written again without the file growing. */
+  freeBytes(): number {
+    const { count, used } = this.pages();
+    return (count - used) * PAGE_BYTES;
+  }
+
+  /** What the files take on the disk: the file itself does not have the pages yet that only the WAL holds. */
+  fileBytes(): { file: number; wal: number } {
+    const sizeOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+    return { file: sizeOf(this.#file), wal: sizeOf(`${this.#file}-wal`) };
+  }
+
+  /**
+   * Brings the WAL's pages into the file where it is time: after so many frames, or when the file is to grow by much, which
+   * a full disk would not allow later. SQLite's own way of doing this after a commit hides an error of the disk.
+   * A full disk is no error here: the WAL grows instead, until that says so.
+   */
+  checkpointIfDue(): void {
+    const { log, checkpointed } = this.#statements.walFrames.get() as WalFrames;
+    if (log === checkpointed) return;
+    const growth = this.pages().count - Math.floor(this.fileBytes().file / PAGE_BYTES);
+    if (log < this.sizes.checkpointPages && growth < this.sizes.growthPages) return;
+    try {
+      this.checkpoint();
+    } catch (fault) {
+      if (classify(fault) !== "disk-full") throw fault;
+    }
+  }
+
+  /** Brings the WAL's pages into the file, so that the next commit writes over the WAL. */
+  checkpoint(): void {
+    this.#statements.checkpoint.get();
   }
 
   #identify(): string {
@@ -294,8 +355,16 @@ const NO_CHANGE = {
   duplicates: 0,
 } satisfies Record<keyof Ledger, number>;
 
+/** Frames in the WAL, and how many of them are in the file already. */
+interface WalFrames {
+  readonly log: number;
+  readonly checkpointed: number;
+}
+
 function prepare(db: Database.Database) {
   return {
+    walFrames: db.prepare("PRAGMA wal_checkpoint(NOOP)"),
+    checkpoint: db.prepare("PRAGMA wal_checkpoint(PASSIVE)"),
     begin: db.prepare("BEGIN IMMEDIATE"),
     commit: db.prepare("COMMIT"),
     meta: db.prepare("SELECT value FROM meta WHERE name = ?"),
@@ -305,6 +374,10 @@ function prepare(db: Database.Database) {
     boot: db.prepare("SELECT id FROM boot WHERE boot_id = ?"),
     setOffset: db.prepare("UPDATE boot SET clock_offset = ? WHERE id = ? AND clock_offset IS NULL"),
     offsets: db.prepare("SELECT boot_id AS bootId, clock_offset AS offset FROM boot WHERE clock_offset IS NOT NULL"),
+    boots: db.prepare(`SELECT id, base, seen_monotonic AS seenMonotonic, seen_wall AS seenWall,
+      seen_synchronised AS seenSynchronised, off_counted AS offCounted FROM boot WHERE seen_wall > 0 ORDER BY id`),
+    setBoot: db.prepare(`UPDATE boot SET base = @base, seen_monotonic = @seenMonotonic, seen_wall = @seenWall,
+      seen_synchronised = @seenSynchronised, off_counted = @offCounted WHERE id = @id`),
     addBoot: db.prepare("INSERT INTO boot (boot_id) VALUES (?)"),
     insertBlock: db.prepare(`INSERT INTO block VALUES (@key, @lastSeq, @count, @sequence, @observedFrom, @observedTo,
       @acceptedAt, @acceptedMonotonic, @boot, @clock, @rawBytes, @rawCrc, @rowCrc, @body)`),
@@ -325,9 +398,8 @@ function prepare(db: Database.Database) {
     deleteLetter: db.prepare("DELETE FROM dead_letter WHERE seq = ?"),
     letters: db.prepare(`SELECT ${LETTER_COLUMNS} FROM dead_letter WHERE seq > ? ORDER BY seq LIMIT ?`),
     lettersOf: db.prepare(`SELECT ${LETTER_COLUMNS} FROM dead_letter WHERE id = ? ORDER BY seq`),
-    pages: db.prepare(
-      "SELECT page_count AS pages, freelist_count AS free FROM pragma_page_count(), pragma_freelist_count()",
-    ),
+    pageCount: db.prepare("PRAGMA page_count").pluck(),
+    freePages: db.prepare("PRAGMA freelist_count").pluck(),
     countBlocks: db.prepare("SELECT COUNT(*) AS count FROM block"),
     countLetters: db.prepare("SELECT COUNT(*) AS count FROM dead_letter"),
   };
@@ -335,7 +407,7 @@ function prepare(db: Database.Database) {
 
 const SYNCHRONOUS_FULL = 2;
 
-function configure(db: Database.Database, maxBytes: number): void {
+function configure(db: Database.Database, sizes: Sizes): void {
   db.pragma(`page_size = ${PAGE_BYTES}`);
   // Read back in a statement of its own: the one that sets it answers "wal" before its own commit, which may fail yet.
   db.pragma("journal_mode = WAL");
@@ -350,14 +422,10 @@ function configure(db: Database.Database, maxBytes: number): void {
       hint: "put gateway.dataDir on a local file system that SQLite's WAL mode works on",
     });
   }
-  db.pragma(`wal_autocheckpoint = ${checkpointPages(maxBytes)}`);
-  db.pragma(`journal_size_limit = ${CHECKPOINT_PAGES * PAGE_BYTES * 2}`);
+  db.pragma("wal_autocheckpoint = 0");
+  db.pragma(`journal_size_limit = ${sizes.walBytes}`);
   db.pragma("mmap_size = 0");
   db.pragma("temp_store = MEMORY");
-}
-
-function checkpointPages(maxBytes: number): number {
-  return Math.max(100, Math.min(CHECKPOINT_PAGES, Math.floor(maxBytes / PAGE_BYTES / 8)));
 }
 
 function migrate(db: Database.Database): void {
@@ -416,10 +484,13 @@ function rowCrc(block: Block): number {
 /** What a fault of SQLite means for the daemon. */
 export type StoreFault = "disk-full" | "io-error" | "other";
 
-/** `disk-full` can be waited out; after `io-error` the connection's state is unknown and the process must end. */
+/**
+ * `disk-full` can be waited out; after `io-error` the connection's state is unknown and the process must end. The -shm file
+ * holds nothing that lasts: where it cannot grow (SQLITE_IOERR_SHMSIZE), the transaction was not made, and that is all.
+ */
 export function classify(thrown: unknown): StoreFault {
   const code = codeOf(thrown) ?? "";
-  if (code.startsWith("SQLITE_FULL")) return "disk-full";
+  if (code === "SQLITE_FULL" || code === "SQLITE_IOERR_SHMSIZE") return "disk-full";
   if (/^SQLITE_(IOERR|CORRUPT|NOTADB|CANTOPEN|READONLY)/.test(code)) return "io-error";
   return "other";
 }

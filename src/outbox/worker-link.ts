@@ -1,6 +1,7 @@
 /** Requests to the outbox's worker and their answers, as promises. */
 import { Worker } from "node:worker_threads";
 import { GatewayError } from "../kernel/errors.ts";
+import type { ClockQuality } from "../observation/observation.ts";
 import type { Books, Notice } from "./engine.ts";
 import type { FaultReport, Operation, Operations, Reply, Request, WorkerSettings } from "./protocol.ts";
 
@@ -81,9 +82,9 @@ export class WorkerLink {
   }
 
   /** Checkpoints and closes the file, and ends the thread. */
-  async close(): Promise<void> {
+  async close(clock: ClockQuality): Promise<void> {
     this.#closing = true;
-    await this.call("close", undefined);
+    await this.call("close", { clock });
     await this.#worker.terminate();
   }
 

@@ -8,10 +8,13 @@ import { systemClock } from "../kernel/clock.ts";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 import { DataDirLock } from "./data-dir-lock.ts";
 import { Engine } from "./engine.ts";
+import { FullDisk, makeRoomToOpen } from "./full-disk.ts";
 import { newestIds, peek } from "./inspection.ts";
 import { closeProperly, noteDamage, noteFault, openChecked } from "./opening.ts";
 import type { FaultReport, Operation, Operations, Reply, Request, WorkerSettings } from "./protocol.ts";
 import { repairText } from "./repair.ts";
+import { diskSpace, Reserve } from "./reserve.ts";
+import { NO_GROWTH } from "./retention.ts";
 import { classify, type Store } from "./store.ts";
 
 const port = parentPort;
@@ -28,23 +31,43 @@ function report(thrown: unknown): FaultReport {
   return { fault: classify(thrown), code: codeOf(thrown), message: messageOf(thrown) };
 }
 
-function build(store: Store): { engine: Engine; recentIds: Uint32Array } {
+interface Built {
+  readonly engine: Engine;
+  readonly recentIds: Uint32Array;
+  readonly disk: FullDisk;
+}
+
+function build(store: Store): Built {
+  const reserve = new Reserve(file, store.sizes.reserveBytes, systemClock.monotonic);
+  reserve.make();
   const engine = new Engine(store, {
     gatewayId: settings.gatewayId,
     monotonic: systemClock.monotonic,
     now: systemClock.now,
     maxDeadLetters: settings.maxDeadLetters,
     waitForClock: settings.waitForClock,
+    retention: settings,
+    // Without a reserve the file does not grow, whatever the disk says.
+    freeDisk: () => (reserve.held ? diskSpace(file).free : NO_GROWTH),
     onNotice: (notice) => say({ kind: "notice", notice }),
   });
-  return { engine, recentIds: newestIds(store, settings.recentIds) };
+  const disk = new FullDisk(engine, reserve, () => store.freeBytes());
+  return { engine, recentIds: newestIds(store, settings.recentIds), disk };
 }
 
-async function open(): Promise<{ lock: DataDirLock; store: Store; engine: Engine } | undefined> {
+interface Opened {
+  readonly lock: DataDirLock;
+  readonly store: Store;
+  readonly engine: Engine;
+  readonly disk: FullDisk;
+}
+
+async function open(): Promise<Opened | undefined> {
   try {
     const lock = DataDirLock.acquire(settings.dataDir);
+    makeRoomToOpen(file);
     const { store, built, repair, checked } = await openChecked({ ...settings, file }, build);
-    const { engine, recentIds } = built;
+    const { engine, recentIds, disk } = built;
     if (repair !== undefined) {
       const { report, now } = repair;
       say({ kind: "notice", notice: { ...report, kind: "repaired", now, detail: repairText(report) } });
@@ -55,7 +78,7 @@ async function open(): Promise<{ lock: DataDirLock; store: Store; engine: Engine
       say({ kind: "damage-found", detail });
     });
     say({ kind: "opened", books: engine.books(), recentIds }, [recentIds.buffer as ArrayBuffer]);
-    return { lock, store, engine };
+    return { lock, store, engine, disk };
   } catch (thrown) {
     say({ kind: "not-opened", fault: report(thrown), hint: thrown instanceof GatewayError ? thrown.hint : undefined });
     return undefined;
@@ -64,20 +87,19 @@ async function open(): Promise<{ lock: DataDirLock; store: Store; engine: Engine
 
 const opened = await open();
 
-function perform(
-  { lock, store, engine }: NonNullable<typeof opened>,
-  request: Request,
-): Operations[Operation]["gives"] {
+function perform({ lock, store, engine, disk }: Opened, request: Request): Operations[Operation]["gives"] {
   switch (request.op) {
     case "commit": {
       const from = systemClock.monotonic();
-      engine.commit(request.takes);
-      return { seconds: (systemClock.monotonic() - from) / 1000 };
+      const outcome = disk.commit(request.takes);
+      return { ...outcome, seconds: (systemClock.monotonic() - from) / 1000 };
     }
+    case "tend":
+      return disk.tend(request.takes.clock);
     case "lease":
-      return engine.lease(request.takes);
+      return disk.run(() => engine.lease(request.takes));
     case "fixClock":
-      engine.fixClock(request.takes.offsetMs);
+      disk.run(() => engine.fixClock(request.takes.offsetMs));
       return undefined;
     case "part":
       return engine.part(request.takes.lease, request.takes.range);
@@ -90,12 +112,13 @@ function perform(
     case "deadLettersOf":
       return engine.deadLettersOf(request.takes.id);
     case "requeue":
-      return engine.requeue(request.takes);
+      return disk.run(() => engine.requeue(request.takes));
     case "drop":
-      return engine.drop(request.takes);
+      return disk.run(() => engine.drop(request.takes));
     case "ping":
       return undefined;
     case "close":
+      disk.noteTime(request.takes.clock);
       closeProperly(store, file);
       lock.release();
       return undefined;

@@ -25,12 +25,15 @@ export interface Intake {
   /**
    * Takes one reading (an object) or several (an array of objects). `committed` is called exactly once, never before
    * this returns, when everything in it that was accepted (copies included) is durable; at once where nothing was.
+   * Without it nobody waits for an acknowledgement: a full outbox that refuses then counts the readings as refused.
    */
   submit(payload: unknown, origin: Origin, committed?: () => void): Admission;
   /** Counts something that could not even be read as a payload. `raw` is kept in part, for the operator. */
   refuse(reason: "invalid" | "unauthorised", detail: string, raw: Uint8Array | string, origin: Origin): void;
   /** Whether a source without acknowledgements ought to pause: too much waits for its commit. */
   readonly saturated: boolean;
-  /** Calls `listener` once when `saturated` has become false. */
+  /** Whether the outbox is full and refuses: what is to be acknowledged had better not be handed over. */
+  readonly refusing: boolean;
+  /** Calls `listener` once when `saturated` and `refusing` have become false. */
   onceRelieved(listener: () => void): void;
 }

@@ -7,7 +7,7 @@
  *  - a QoS 2 PUBLISH that comes again before its PUBREL is not taken again: while the first copy waits for its commit it
  *    joins that wait, later the session knows it (MQTT 3.1.1, section 4.3.3). The copy is the same packet identifier and
  *    the same topic and payload: a device that has lost its state begins again at 1, and its new reading is no copy;
- *  - while the intake is saturated nothing new is handed over that its sender would send again; per connection at most
+ *  - while the intake is saturated, or refuses, nothing new is handed over that its sender would send again; per connection at most
  *    what one read brought waits, and it goes with the connection.
  *
  * A PUBLISH that is not allowed is acknowledged and goes no further, as one that cannot be read (MQTT 3.1.1, section 3.3.5,
@@ -74,8 +74,9 @@ export class MqttReadings {
     ) {
       done(new Error(`more than ${MAX_UNRELEASED} QoS 2 messages that were not released`));
     } else if (route === undefined) done();
-    else if (isWill) this.#takeUnacknowledged(publisher, packet, route, done);
-    else if (this.#intake.saturated || publisher.parked.length > 0) {
+    else if (isWill || (packet.qos === 0 && this.#intake.refusing)) {
+      this.#takeUnacknowledged(publisher, packet, route, done);
+    } else if (this.#held || publisher.parked.length > 0) {
       this.#park(publisher, () => this.#takeRouted(publisher, packet, route, done));
     } else this.#takeRouted(publisher, packet, route, done);
   }
@@ -106,6 +107,11 @@ export class MqttReadings {
         resolve();
       };
     });
+  }
+
+  /** Whether what is to be acknowledged is not handed over at the moment. */
+  get #held(): boolean {
+    return this.#intake.saturated || this.#intake.refusing;
   }
 
   #takeRouted(publisher: Publisher, packet: PublishPacket, route: RouteMatch, done: Done): void {
@@ -192,7 +198,7 @@ export class MqttReadings {
   /** Does what was parked, connection by connection, until the intake is saturated again. */
   #unpark(): void {
     for (const publisher of this.#parked) {
-      while (!this.#intake.saturated) {
+      while (!this.#held) {
         const task = publisher.parked.shift();
         if (task === undefined) break;
         task();

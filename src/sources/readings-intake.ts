@@ -28,7 +28,9 @@ export interface ReadingsOutbox {
   ): { readonly accepted: number; readonly duplicates: number; readonly copies: readonly Observation[] };
   /** Whether so much waits for its commit that sources ought to pause. */
   readonly saturated: boolean;
-  /** Calls `listener` once when `saturated` has become false. */
+  /** Whether it is full and takes nothing: what has no acknowledgement is refused, what has one had better wait. */
+  readonly refusing: boolean;
+  /** Calls `listener` once when `saturated` and `refusing` have become false. */
   onceRelieved(listener: () => void): void;
 }
 
@@ -53,7 +55,7 @@ export interface DeviceCounts {
   readonly lastReadingAt: number;
 }
 
-export type RefusalReason = "invalid" | "unauthorised";
+export type RefusalReason = "invalid" | "unauthorised" | "outbox-full";
 
 /** Most readings in one payload; those behind are refused. */
 export const MAX_READINGS_PER_PAYLOAD = 10_000;
@@ -68,8 +70,6 @@ const REFUSALS_WINDOW_MS = 60_000;
 type Mutable<T> = { -readonly [key in keyof T]: T[key] };
 type Device = Mutable<DeviceCounts> & { heard: number };
 
-const nothing = (): void => {};
-
 export class ReadingsIntake implements Intake {
   readonly #outbox: ReadingsOutbox;
   readonly #clock: Clock;
@@ -79,7 +79,7 @@ export class ReadingsIntake implements Intake {
   readonly #quarantine = new Quarantine();
   readonly #sources = new Map<string, Mutable<SourceCounts>>();
   readonly #devices = new Map<string, Device>();
-  readonly #refused: Record<RefusalReason, number> = { invalid: 0, unauthorised: 0 };
+  readonly #refused: Record<RefusalReason, number> = { invalid: 0, unauthorised: 0, "outbox-full": 0 };
   #heard = 0;
 
   constructor(parts: { outbox: ReadingsOutbox; clock: Clock; telemetry: Telemetry; ids?: TimeOrderedIds }) {
@@ -91,22 +91,26 @@ export class ReadingsIntake implements Intake {
     this.#measure(parts.telemetry.metrics);
   }
 
-  submit(payload: unknown, origin: Origin, committed: () => void = nothing): Admission {
+  submit(payload: unknown, origin: Origin, committed?: () => void): Admission {
     const receivedAt = this.#clock.now();
     const readings: Observation[] = [];
     const refused = Array.isArray(payload)
       ? this.#takeAll(payload, origin, receivedAt, readings)
       : this.#take(payload, origin, receivedAt, readings, true);
     if (readings.length === 0) {
-      process.nextTick(committed);
+      if (committed !== undefined) process.nextTick(committed);
       return { accepted: 0, duplicates: 0, refused };
+    }
+    if (committed === undefined && this.#outbox.refusing) {
+      this.#countRefusal("outbox-full", origin, readings.length);
+      return { accepted: 0, duplicates: 0, refused: refused + readings.length };
     }
     const counts = this.#countsOf(origin);
     const { accepted, duplicates, copies } = this.#outbox.append(readings, receivedAt, () => {
       // Accepted is what has been committed (contract, section 1.1), and no earlier.
       counts.accepted += accepted;
       for (const device of devices) device.accepted++;
-      committed();
+      committed?.();
     });
     counts.duplicates += duplicates;
     counts.lastReadingAt = receivedAt;
@@ -121,6 +125,10 @@ export class ReadingsIntake implements Intake {
 
   get saturated(): boolean {
     return this.#outbox.saturated;
+  }
+
+  get refusing(): boolean {
+    return this.#outbox.refusing;
   }
 
   onceRelieved(listener: () => void): void {

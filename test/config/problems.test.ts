@@ -39,7 +39,7 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[
   ["outbox: { maxAge: '30' }", /^line 1: outbox.maxAge: "30" is not a duration: its unit is missing; write it such as/],
   ["outbox: { maxBytes: 2G }", /^line 1: outbox.maxBytes: "2G" is not a size; write it such as 64KiB or 2GiB$/],
   ["outbox: { maxAge: 0s }", 'line 1: outbox.maxAge: must be 1ms or more, not "0s"'],
-  ["outbox: { maxBytes: 63KiB }", 'line 1: outbox.maxBytes: must be 64KiB or more, not "63KiB"'],
+  ["outbox: { maxBytes: 255KiB }", 'line 1: outbox.maxBytes: must be 256KiB or more, not "255KiB"'],
   ["uplink: { batch: { maxBytes: 511B } }", 'line 1: uplink.batch.maxBytes: must be 512B or more, not "511B"'],
   ["outbox: { commitDelay: { low: 61m } }", 'line 1: outbox.commitDelay.low: must be 1h or less, not "61m"'],
   // Alternatives.
@@ -198,8 +198,8 @@ describe("a valid configuration", () => {
   });
 
   test("may be as small as a test bench wants it", async (t) => {
-    const { config } = await load(t, "outbox: { maxBytes: 64KiB }\nuplink: { batch: { maxBytes: 512B } }");
-    assert.deepEqual([config.outbox.maxBytes, config.uplink.batch.maxBytes], [65_536, 512]);
+    const { config } = await load(t, "outbox: { maxBytes: 256KiB }\nuplink: { batch: { maxBytes: 512B } }");
+    assert.deepEqual([config.outbox.maxBytes, config.uplink.batch.maxBytes], [262_144, 512]);
   });
 
   test("may have two listeners on any free port", async (t) => {

@@ -49,6 +49,8 @@ class Gateway {
       now: () => WRONG + this.now,
       maxDeadLetters: 10,
       waitForClock: WAIT_MS,
+      retention: { maxBytes: 2 ** 30, maxAge: Number.POSITIVE_INFINITY, whenFull: "refuse", reserveFreeDisk: 0 },
+      freeDisk: () => Number.POSITIVE_INFINITY,
       onNotice: () => assert.fail("no notice is expected"),
     });
     return [store, engine];

@@ -52,6 +52,8 @@ class World {
       monotonic: () => this.now,
       now: () => 1_780_000_000_000 + this.now,
       maxDeadLetters: 1000,
+      retention: { maxBytes: 2 ** 30, maxAge: Number.POSITIVE_INFINITY, whenFull: "refuse", reserveFreeDisk: 0 },
+      freeDisk: () => Number.POSITIVE_INFINITY,
       onNotice: () => assert.fail("no notice is expected"),
     });
     return [store, engine];

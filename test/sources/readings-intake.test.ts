@@ -58,6 +58,18 @@ describe("submit", () => {
     assert.equal(intake.refused().invalid, 3);
   });
 
+  it("counts by name what nobody waits for while a full outbox refuses, and hands on what somebody waits for", async () => {
+    const { intake, outbox } = await makeIntake();
+    outbox.refusing = true;
+    assert.deepEqual(intake.submit([{ a: 1 }, { a: 2 }, 7], origin), { accepted: 0, duplicates: 0, refused: 3 });
+    const { invalid, "outbox-full": full } = intake.refused();
+    assert.deepEqual([invalid, full, outbox.readings.length], [1, 2, 0]);
+    intake.submit({ a: 3 }, origin, () => {});
+    assert.equal(outbox.readings.length, 1);
+    outbox.refusing = false;
+    assert.equal(intake.submit({ a: 4 }, origin).accepted, 1);
+  });
+
   it("counts copies apart", async () => {
     const { intake, outbox } = await makeIntake();
     outbox.hold();

@@ -33,6 +33,8 @@ export async function openEngine(folder: string): Promise<OpenedEngine> {
       monotonic: () => 0,
       now: () => 1_780_000_000_000,
       maxDeadLetters: 1000,
+      retention: { maxBytes: 2 ** 30, maxAge: Number.POSITIVE_INFINITY, whenFull: "refuse", reserveFreeDisk: 0 },
+      freeDisk: () => Number.POSITIVE_INFINITY,
       onNotice: () => {},
     });
   };

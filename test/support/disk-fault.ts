@@ -12,29 +12,36 @@ export function noDiskFaults(): string | false {
   return tried.status === 0 ? false : "strace may not trace here";
 }
 
+const SYNCS = "fsync,fdatasync";
+
 /** Every fsync takes this much longer from now on. */
 export function delaySyncs(
   t: Pick<TestContext, "after">,
   pid: number | undefined,
   ms: number,
 ): Promise<() => Promise<void>> {
-  return injectIntoSyncs(t, pid, `delay_enter=${ms * 1000}`);
+  return inject(t, pid, SYNCS, `delay_enter=${ms * 1000}`);
 }
 
 /** Every fsync fails from now on. */
 export function failSyncs(t: Pick<TestContext, "after">, pid: number | undefined): Promise<() => Promise<void>> {
-  return injectIntoSyncs(t, pid, "error=EIO");
+  return inject(t, pid, SYNCS, "error=EIO");
+}
+
+/** Every write of SQLite's finds the disk full from now on. */
+export function fillForWrites(t: Pick<TestContext, "after">, pid: number | undefined): Promise<() => Promise<void>> {
+  return inject(t, pid, "pwrite64", "error=ENOSPC");
 }
 
 /** Resolves once the fault is in force; what it resolves with ends it. */
-async function injectIntoSyncs(
+async function inject(
   t: Pick<TestContext, "after">,
   pid: number | undefined,
+  calls: string,
   fault: string,
 ): Promise<() => Promise<void>> {
-  const syncs = "fsync,fdatasync";
-  const inject = ["-e", `trace=${syncs}`, "-e", `inject=${syncs}:${fault}`];
-  const strace = spawn("strace", ["-f", "-o", "/dev/null", "-p", String(pid), ...inject], {
+  const options = ["-e", `trace=${calls}`, "-e", `inject=${calls}:${fault}`];
+  const strace = spawn("strace", ["-f", "-o", "/dev/null", "-p", String(pid), ...options], {
     stdio: ["ignore", "ignore", "pipe"],
   });
   const end = () => ended(strace);

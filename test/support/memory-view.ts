@@ -83,6 +83,7 @@ export class MemoryGatewayView implements GatewayView {
       walBytes: 4096,
       oldestAgeSeconds: 61.5,
       deadLetters: 2,
+      room: { fill: 0.2, limitedBy: "maxBytes", highWater: 0.8, lowWater: 0.6 },
     },
     uplink: {
       state: "idle",

@@ -10,6 +10,7 @@ export class RecordingIntake implements Intake {
     readonly origin: Origin;
   }[] = [];
   saturated = false;
+  refusing = false;
   #listeners: (() => void)[] = [];
 
   submit(payload: unknown, origin: Origin, committed?: () => void): Admission {

@@ -10,6 +10,7 @@ export class RecordingOutbox implements ReadingsOutbox {
   #held: (() => void)[] | undefined;
   #relieved: (() => void)[] = [];
   #saturated = false;
+  #refusing = false;
 
   append(readings: readonly Observation[], _receivedAt: number, committed: () => void) {
     const fresh = readings.filter(({ id }) => !this.#known.has(id));
@@ -45,7 +46,19 @@ export class RecordingOutbox implements ReadingsOutbox {
 
   set saturated(saturated: boolean) {
     this.#saturated = saturated;
-    if (saturated) return;
+    if (!saturated) this.#relieve();
+  }
+
+  get refusing(): boolean {
+    return this.#refusing;
+  }
+
+  set refusing(refusing: boolean) {
+    this.#refusing = refusing;
+    if (!refusing) this.#relieve();
+  }
+
+  #relieve(): void {
     const relieved = this.#relieved;
     this.#relieved = [];
     for (const listener of relieved) listener();

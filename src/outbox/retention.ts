@@ -1,0 +1,192 @@
+/**
+ * What the outbox may hold: how much room there is, what goes where there is none, and what has waited too long.
+ *
+ * Invariants:
+ * - What goes, goes by name: its fate is counted in the transaction that deletes it, which for eviction is the one that
+ *   stores what needed the room.
+ * - Nothing on lease goes; `critical` goes only when nothing else is left.
+ * - Cost does not grow with the backlog: only the oldest block of each lane is ever looked at.
+ *
+ * It begins no transactions of its own.
+ */
+import type { AgeClock } from "./age-clock.ts";
+import type { DeadLetters } from "./dead-letters.ts";
+import type { Ledger } from "./ledger.ts";
+import type { Queue } from "./queue.ts";
+import { PAGE_BYTES, type Sizes } from "./sizes.ts";
+import { type BlockHead, LANES, type Store } from "./store.ts";
+
+export interface RetentionSettings {
+  /** Bytes. */
+  readonly maxBytes: number;
+  /** Milliseconds since acceptance. */
+  readonly maxAge: number;
+  readonly whenFull: "evict" | "refuse";
+  /** Bytes of the file system that the outbox leaves to others. */
+  readonly reserveFreeDisk: number;
+}
+
+/** How full the outbox is. */
+export interface Room {
+  /** Used pages against those that it may use: 1 is full, and beyond 1 is possible where the limit was lowered. */
+  readonly fill: number;
+  readonly limitedBy: "maxBytes" | "reserveFreeDisk";
+}
+
+/** Takes a block out of the queue in favour of a fate, within a transaction. Returns what to do in memory once committed. */
+export type TakeOut = (head: BlockHead, lane: number, fate: keyof Ledger & ("evicted" | "expired")) => () => void;
+
+/** As free disk: the file is not to grow at all. */
+export const NO_GROWTH = Number.NEGATIVE_INFINITY;
+
+const CRITICAL_LANE = 0;
+/** With no room left for anything, an outbox that holds less than this still grows: it would be of no use otherwise. */
+const LEAST_PAGES = 256;
+/** What a table's leaf page keeps of a long row, at least, and what an overflow page holds. */
+const LEAST_LOCAL_BYTES = 489;
+const OVERFLOW_BYTES = PAGE_BYTES - 4;
+const ROW_BYTES = 128;
+/** Nodes that an insertion may split. */
+const SPLIT_PAGES = 2;
+/** Dead letters dropped at a time where nothing but critical readings is left to evict. */
+const LETTERS_PER_PAGE = 4;
+/** Blocks that expire, or are evicted because the limit was lowered, in one transaction. */
+const BLOCKS_AT_A_TIME = 200;
+
+/** Pages that the file may come to. Pure. */
+export function pageLimit(
+  settings: Pick<RetentionSettings, "maxBytes" | "reserveFreeDisk">,
+  sizes: Pick<Sizes, "walBytes">,
+  now: { pages: number; fileBytes: number; walBytes: number; freeDisk: number },
+): { readonly pages: number; readonly limitedBy: Room["limitedBy"] } {
+  const walBytes = Math.max(sizes.walBytes, now.walBytes);
+  const byMaxBytes = Math.max(1, Math.floor((settings.maxBytes - walBytes) / PAGE_BYTES));
+  const byDisk = Math.floor(
+    (now.fileBytes + Math.max(0, spareDisk(settings.reserveFreeDisk, walBytes - now.walBytes, now.freeDisk))) /
+      PAGE_BYTES,
+  );
+  // What the file has already it keeps, whoever else needs the disk.
+  const disk = Math.max(byDisk, now.pages, LEAST_PAGES);
+  return disk < byMaxBytes
+    ? { pages: disk, limitedBy: "reserveFreeDisk" }
+    : { pages: byMaxBytes, limitedBy: "maxBytes" };
+}
+
+/** What the file may take of the disk. Without anything to reserve, it is the disk that says when it is full. */
+function spareDisk(reserveFreeDisk: number, walGrowth: number, freeDisk: number): number {
+  if (reserveFreeDisk === 0 && freeDisk !== NO_GROWTH) return Number.POSITIVE_INFINITY;
+  return freeDisk - reserveFreeDisk - walGrowth;
+}
+
+/** The most pages that a new block with a body of so many bytes can need. Pure. */
+export function pagesFor(bodyBytes: number): number {
+  const overflow = Math.ceil(Math.max(0, bodyBytes + ROW_BYTES - LEAST_LOCAL_BYTES) / OVERFLOW_BYTES);
+  return 1 + (bodyBytes + ROW_BYTES < PAGE_BYTES - 64 ? 0 : overflow) + SPLIT_PAGES;
+}
+
+export class Retention {
+  readonly #settings: RetentionSettings;
+  readonly #store: Store;
+  readonly #queue: Queue;
+  readonly #letters: DeadLetters;
+  readonly #ages: AgeClock;
+  readonly #freeDisk: () => number;
+  readonly #takeOut: TakeOut;
+  #limit: ReturnType<typeof pageLimit> = { pages: 0, limitedBy: "maxBytes" };
+
+  constructor(
+    settings: RetentionSettings,
+    parts: {
+      store: Store;
+      queue: Queue;
+      letters: DeadLetters;
+      ages: AgeClock;
+      /** Bytes free on the outbox's file system. */
+      freeDisk: () => number;
+      takeOut: TakeOut;
+    },
+  ) {
+    this.#settings = settings;
+    this.#store = parts.store;
+    this.#queue = parts.queue;
+    this.#letters = parts.letters;
+    this.#ages = parts.ages;
+    this.#freeDisk = parts.freeDisk;
+    this.#takeOut = parts.takeOut;
+  }
+
+  /** Looks how large the file may become; what is stored until the next look goes by that. */
+  look(size: { readonly pages: number; readonly used: number; readonly file: number; readonly wal: number }): Room {
+    const { pages, file: fileBytes, wal: walBytes } = size;
+    const now = { pages, fileBytes, walBytes, freeDisk: this.#freeDisk() };
+    this.#limit = pageLimit(this.#settings, this.#store.sizes, now);
+    return { fill: size.used / this.#limit.pages, limitedBy: this.#limit.limitedBy };
+  }
+
+  /**
+   * Makes room for a body of so many bytes, within the transaction that stores it. `undefined` where there is none to be
+   * made; else what to do in memory once the transaction is committed. An outbox in which nothing waits takes any block.
+   */
+  makeRoom(bodyBytes: number): (() => void)[] | undefined {
+    const need = pagesFor(bodyBytes);
+    const before = this.#store.pages().used;
+    // Where the limit was lowered, the rest of the way is `shrink`'s.
+    const goal = Math.max(this.#limit.pages, before);
+    const effects: (() => void)[] = [];
+    while (this.#store.pages().used + need > goal) {
+      const evicted = this.#settings.whenFull === "evict" ? this.#evictOne() : undefined;
+      if (evicted === undefined)
+        return this.#store.ledgers().every(({ pending }) => pending === 0) ? effects : undefined;
+      effects.push(...evicted);
+    }
+    return effects;
+  }
+
+  /** Evicts some of what is beyond a limit that was lowered. Returns what to do in memory, and whether there is more. */
+  shrink(): { effects: (() => void)[]; more: boolean } {
+    const effects: (() => void)[] = [];
+    if (this.#settings.whenFull === "refuse") return { effects, more: false };
+    // A WAL that is too long for the moment is no reason to evict anything that is stored.
+    const limit = Math.floor((this.#settings.maxBytes - this.#store.sizes.walBytes) / PAGE_BYTES);
+    for (let blocks = 0; blocks < BLOCKS_AT_A_TIME; blocks++) {
+      if (this.#store.pages().used <= limit) return { effects, more: false };
+      const evicted = this.#evictOne();
+      if (evicted === undefined) return { effects, more: false };
+      effects.push(...evicted);
+    }
+    return { effects, more: true };
+  }
+
+  /** Ends the wait of some of what is too old. Returns what to do in memory, and whether there is more. */
+  expire(): { effects: (() => void)[]; more: boolean } {
+    const effects: (() => void)[] = [];
+    for (let lane = 0; lane < LANES; lane++) {
+      // By band: what was put off waits apart, and not in the order of its age.
+      for (const oldest of [() => this.#queue.oldestWaiting(lane), () => this.#queue.oldestDeferred(lane)]) {
+        for (let head = oldest(); head !== undefined && this.#dueIn(head) <= 0; head = oldest()) {
+          if (effects.length === BLOCKS_AT_A_TIME) return { effects, more: true };
+          effects.push(this.#takeOut(head, lane, "expired"));
+        }
+      }
+    }
+    return { effects, more: false };
+  }
+
+  #dueIn(head: BlockHead): number {
+    return this.#settings.maxAge - this.#ages.ageOf(head);
+  }
+
+  /**
+   * The next to go. Blocks that were delivered and are kept for replay are to go before any of these: drop the oldest of
+   * them first here, and return no effects for it.
+   */
+  #evictOne(): (() => void)[] | undefined {
+    for (let lane = LANES - 1; lane > CRITICAL_LANE; lane--) {
+      const head = this.#queue.oldest(lane);
+      if (head !== undefined) return [this.#takeOut(head, lane, "evicted")];
+    }
+    if (this.#letters.dropOldest(LETTERS_PER_PAGE) > 0) return [];
+    const head = this.#queue.oldest(CRITICAL_LANE);
+    return head === undefined ? undefined : [this.#takeOut(head, CRITICAL_LANE, "evicted")];
+  }
+}
