@@ -491,7 +491,8 @@ export type StoreFault = "disk-full" | "io-error" | "other";
 export function classify(thrown: unknown): StoreFault {
   const code = codeOf(thrown) ?? "";
   if (code === "SQLITE_FULL" || code === "SQLITE_IOERR_SHMSIZE") return "disk-full";
-  if (/^SQLITE_(IOERR|CORRUPT|NOTADB|CANTOPEN|READONLY)/.test(code)) return "io-error";
+  // EIO: met in the files beside the database, by our own hand.
+  if (code === "EIO" || /^SQLITE_(IOERR|CORRUPT|NOTADB|CANTOPEN|READONLY)/.test(code)) return "io-error";
   return "other";
 }
 

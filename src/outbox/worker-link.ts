@@ -115,7 +115,7 @@ export class WorkerLink {
 }
 
 function cannotOpen(file: string, fault: FaultReport, hint: string | undefined): GatewayError {
-  if (fault.code?.startsWith("SQLITE_IOERR")) {
+  if (fault.code?.startsWith("SQLITE_IOERR") || fault.code === "EIO") {
     return new GatewayError({
       code: "OUTBOX_IO_ERROR",
       op: "outbox.open",

@@ -141,12 +141,14 @@ for (const kind of ["tmpfs", "ext4"] as const satisfies readonly DiskKind[]) {
     assert.equal(await daemon.stop(), 0);
     disk.fill();
     const again = await restart();
+    // What the log held has been brought into the file meanwhile: that is room for some more.
     await again.untilStatus(isFull);
-    assert.equal(device.acknowledged.size, before);
     await fusion.listen();
     await again.until(({ delivered }) => (delivered ?? 0) >= before);
     giveBack();
-    await until("readings are acknowledged again", () => device.acknowledged.size > before + 100);
+    await again.untilStatus((status) => !isFull(status));
+    const held = device.acknowledged.size;
+    await until("readings are acknowledged again", () => device.acknowledged.size > held + 100);
     await assertAllThere(again, fusion, device, disk.folder);
   });
 }
