@@ -132,7 +132,7 @@ function blockOf(letter: DeadLetter): Omit<Block, keyof Moment> {
   const { body, rawBytes, rawCrc } = segmentOf([letter.reading]);
   const reading = JSON.parse(letter.reading) as {
     ts_iso: string;
-    gateway: { received_at: string; clock: ClockQuality };
+    gateway: { received_at: string; clock: ClockQuality; boot?: string };
   };
   const observedAt = Date.parse(reading.ts_iso);
   return {
@@ -143,7 +143,7 @@ function blockOf(letter: DeadLetter): Omit<Block, keyof Moment> {
     observedFrom: observedAt,
     observedTo: observedAt,
     acceptedAt: Date.parse(reading.gateway.received_at),
-    clock: reading.gateway.clock,
+    clock: reading.gateway.boot === undefined ? reading.gateway.clock : "provisional",
     rawBytes,
     rawCrc,
     body,

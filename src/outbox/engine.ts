@@ -264,6 +264,11 @@ export class Engine {
     return this.#texts(this.#lease(leaseId)).map(idOf);
   }
 
+  /** The file is about to be closed: the books stay as they are, without looking into it again. */
+  end(): void {
+    this.#hold.end();
+  }
+
   /** Numbers after the last change. */
   books(): Books {
     return {

@@ -119,6 +119,7 @@ function perform({ lock, store, engine, disk }: Opened, request: Request): Opera
       return undefined;
     case "close":
       disk.noteTime(request.takes.clock);
+      engine.end();
       closeProperly(store, file);
       lock.release();
       return undefined;

@@ -252,6 +252,19 @@ test("a dead letter and what fusion wants again later hold the time that was sen
   assert.deepEqual(sent(again), before.slice(1));
 });
 
+test("a dead letter that was sent with a wrong time is put right where it is requeued after the clock is known", (t) => {
+  const gateway = new Gateway(t);
+  const id = gateway.accept({ priority: "critical" });
+  const batch = gateway.lease();
+  assert.ok(batch);
+  const settlement = { delivered: [], deadLettered: [{ index: 0, code: "c", detail: "d" }] };
+  gateway.commit({ blocks: [], duplicates: 0, settlements: [{ lease: batch.lease, settlement }] });
+  gateway.engine.fixClock(RIGHT);
+  gateway.engine.requeue([id]);
+  const [reading] = sent(gateway.lease());
+  assert.deepEqual([reading?.id, reading?.ts_iso], [id, new Date(RIGHT).toISOString()]);
+});
+
 test("an outbox of the version before holds what it held, and learns the clock", (t) => {
   const file = join(temporaryFolder(t), "outbox.db");
   const old = new Database(file);

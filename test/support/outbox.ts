@@ -15,7 +15,7 @@ export function outboxSettings(dataDir: string, changes: Partial<OutboxSettings>
     whenFull: "evict",
     reserveFreeDisk: 0,
     maxDeadLetters: 1000,
-    waitForClock: 0,
+    waitForClock: 120_000,
     bootId: "boot",
     commitDelay: { critical: 0, high: 0, normal: 0, low: 0 },
     block: { maxReadings: 500, maxBytes: 512 * 1024 },

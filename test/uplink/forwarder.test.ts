@@ -61,6 +61,26 @@ describe("after an outage", () => {
     assert.deepEqual([wrong(), forwarder.status().breaker], [[], "closed"]);
   });
 
+  it("tells the outbox when the link first came back, and does not move that moment", async (t) => {
+    const { source, fusion, forwarder } = await rig(t, {
+      config: { ...PATIENT, reachability: 50 },
+      prepare: (_, fusion) => fusion.close(),
+    });
+    const moments = () => new Set(source.leased.map(({ limits }) => limits.linkBackAt));
+    source.add(1);
+    await until(() => forwarder.status().breaker === "open", "the breaker opens");
+    assert.deepEqual([...moments()], [undefined]);
+    for (const outage of [1, 2]) {
+      await fusion.open();
+      await until(() => source.pending === 0, "delivered");
+      await fusion.close();
+      source.add(1);
+      await until(() => forwarder.status().breaker === "open", `outage ${outage} is over, another has begun`);
+    }
+    const known = [...moments()].filter((moment) => moment !== undefined);
+    assert.equal(known.length, 1);
+  });
+
   it("does not take a successful connect for an end of hangs and errors: the breaker's recovery decides", async (t) => {
     const clock = new TestClock();
     let broken = true;
