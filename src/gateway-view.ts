@@ -5,7 +5,7 @@ import type { ClockWatch } from "./kernel/clock-quality.ts";
 import type { Conditions } from "./kernel/conditions.ts";
 import { version } from "./kernel/version.ts";
 import { PRIORITIES, type Priority } from "./observation/observation.ts";
-import type { ClockView, GatewayView, SourceView, UplinkView } from "./operations/view.ts";
+import type { ClockView, GatewayView, ReplayAdmin, SourceView, UplinkView } from "./operations/view.ts";
 import type { WearMeter } from "./operations/wear.ts";
 import { adminOf, statsOf } from "./outbox/admin.ts";
 import type { Outbox } from "./outbox/outbox.ts";
@@ -69,6 +69,7 @@ export function viewOf(parts: ViewedParts): GatewayView {
       },
       maxBytes,
     ),
+    replay: replayOf(parts.forwarder),
     metrics: parts.metrics,
   };
 }
@@ -81,6 +82,15 @@ function clockOf(watch: ClockWatch): ClockView {
     forSeconds: forMs / 1000,
     steps,
     ...(lastStep === undefined ? {} : { lastStep: { at: lastStep.at, seconds: lastStep.byMs / 1000 } }),
+  };
+}
+
+function replayOf(forwarder: Forwarder | undefined): ReplayAdmin {
+  const replay = forwarder?.replay;
+  return {
+    start: async (request) => (await replay?.start(request)) ?? "no-uplink",
+    progress: () => replay?.progress(),
+    stop: async () => replay?.stop(),
   };
 }
 

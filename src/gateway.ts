@@ -156,6 +156,7 @@ export class Gateway {
         reserveFreeDisk: config.reserveFreeDisk,
         maxDeadLetters: config.maxDeadLetters,
         waitForClock: config.waitForClock,
+        keepDelivered: config.keepDelivered,
         bootId: bootId(),
         commitDelay: config.commitDelay,
         block: uplink.batch,
@@ -213,6 +214,7 @@ export class Gateway {
     }
     return new Forwarder({
       source: outbox,
+      kept: outbox,
       transport: new HttpsTransport({ config, clock: this.#clock, version }),
       config,
       clock: this.#clock,

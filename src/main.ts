@@ -13,7 +13,11 @@ const GROUPS: Readonly<Record<string, () => Promise<AddCommand>>> = {
   run: async () => (await import("./cli/run.ts")).addRunCommand,
   config: async () => (await import("./cli/config.ts")).addConfigCommand,
   status: async () => (await import("./cli/status.ts")).addStatusCommand,
-  outbox: async () => (await import("./cli/outbox.ts")).addOutboxCommand,
+  outbox: async () => {
+    const { addOutboxCommand } = await import("./cli/outbox.ts");
+    const { addReplayCommand } = await import("./cli/replay.ts");
+    return (program) => addReplayCommand(addOutboxCommand(program));
+  },
   "dead-letters": async () => (await import("./cli/dead-letters.ts")).addDeadLettersCommand,
   doctor: async () => (await import("./cli/doctor.ts")).addDoctorCommand,
   demo: async () => (await import("./cli/demo.ts")).addDemoCommand,

@@ -8,3 +8,10 @@ export function wholeNumber(least: number, most: number): (text: string) => numb
     throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
   };
 }
+
+/** A parser for an option's time, RFC 3339 with its offset from UTC. */
+export function moment(text: string): string {
+  const ms = /^\d{4}-\d\d-\d\dt\d\d:\d\d:\d\d(\.\d+)?(z|[+-]\d\d:\d\d)$/i.test(text) ? Date.parse(text) : Number.NaN;
+  if (!Number.isNaN(ms)) return new Date(ms).toISOString();
+  throw new InvalidArgumentError("It must be a time with its offset from UTC, as 2026-07-01T12:00:00Z.");
+}

@@ -2,6 +2,7 @@
 import { loadConfig } from "../config/load.ts";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 import type { Problem } from "../operations/problem.ts";
+import type { ReplayOut } from "../operations/replay-routes.ts";
 import type { Status } from "../operations/status.ts";
 import type {
   DeadLetter,
@@ -108,6 +109,21 @@ export class Daemon {
       drop: (selection) => this.#select("drop", selection),
     },
   };
+
+  /** Sending a past range again; only the running daemon can. */
+  readonly replay = {
+    start: (body: object): Promise<ReplayOut> =>
+      this.#write("POST", "api/v1/outbox/replay", {
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(body),
+      }),
+    progress: (): Promise<ReplayOut> => this.#get("api/v1/outbox/replay"),
+    stop: (): Promise<ReplayOut> => this.#write("DELETE", "api/v1/outbox/replay", {}),
+  };
+
+  async #write<T>(method: string, path: string, init: RequestInit): Promise<T> {
+    return bodyOf<T>(await this.#fetch(path, { method, ...init, signal: AbortSignal.timeout(WRITE_TIMEOUT_MS) }));
+  }
 
   async #get<T>(path: string, query: Readonly<Record<string, string | number | undefined>> = {}): Promise<T> {
     const search = new URLSearchParams();

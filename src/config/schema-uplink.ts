@@ -63,6 +63,19 @@ export const uplink = {
       default: 1,
       description: "Requests at once; strict order within a priority needs 1.",
     },
+    backlog: {
+      type: "string",
+      enum: ["oldest-first", "live-first"],
+      default: "oldest-first",
+      description: "After an outage: the backlog first, or newer readings first; critical ones always lead.",
+    },
+    catchUpRate: {
+      type: "integer",
+      minimum: 0,
+      maximum: 1000000,
+      default: 0,
+      description: "Readings per second that the backlog may take, on average; critical ones excepted; 0: no bound.",
+    },
     reachability: duration(
       "1s",
       "How often a plain TCP connect looks whether fusion is back after failures to connect.",

@@ -206,7 +206,9 @@ const FRAMEWORK_CODES: Readonly<Record<string, string>> = {
 
 /** What an error that ended a request looks like from outside. Only what nobody expected is logged. */
 function problemOf(error: FastifyError, request: FastifyRequest, log: Logger): Problem {
-  if (error instanceof Refused) return problem(error.status, error.code, error.message);
+  if (error instanceof Refused) {
+    return problem(error.status, error.code, error.message, error.hint === undefined ? {} : { hint: error.hint });
+  }
   if (error.validation !== undefined) {
     const errors = error.validation.map(({ instancePath, message }) => ({
       pointer: `/${error.validationContext ?? "body"}${instancePath}`,

@@ -4,7 +4,7 @@ import { PROBLEM_TYPE } from "./problem.ts";
 import { problemDetails } from "./schemas.ts";
 
 export interface DescribedRoute {
-  readonly method: "GET" | "POST";
+  readonly method: "GET" | "POST" | "DELETE";
   readonly url: string;
   readonly summary: string;
   readonly schema: Pick<FastifySchema, "body" | "querystring" | "params">;

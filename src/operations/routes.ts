@@ -5,6 +5,7 @@ import type { Health } from "./health.ts";
 import { type DescribedRoute, openApi } from "./openapi.ts";
 import { loadPage } from "./page.ts";
 import { Refused } from "./refused.ts";
+import { addReplayRoutes } from "./replay-routes.ts";
 import * as schemas from "./schemas.ts";
 import { healthOut, statusOf } from "./status.ts";
 import type { GatewayView, Selection } from "./view.ts";
@@ -16,7 +17,7 @@ export interface RoutesContext {
   readonly health: () => Health;
 }
 
-type Register = <R extends RouteGenericInterface>(
+export type Register = <R extends RouteGenericInterface>(
   route: DescribedRoute,
   handler: (request: FastifyRequest<R>) => unknown,
 ) => void;
@@ -38,6 +39,7 @@ export async function addRoutes(app: FastifyInstance, context: RoutesContext): P
   };
   addHealthRoutes(register, context);
   addOutboxRoutes(register, context.view);
+  addReplayRoutes(register, context.view);
   addDeadLetterRoutes(register, context.view);
 
   for (const [url, file] of [

@@ -175,6 +175,51 @@ export const deadLetterPage = having({ deadLetters: listOf(having(summary)), nex
 export const deadLetter = having({ ...summary, reading });
 export const selectionResult = having({ count, unknown: listOf(text) });
 
+/** A time as readings carry it: RFC 3339, with its offset from UTC. */
+const moment = {
+  type: "string",
+  pattern: "^\\d{4}-\\d{2}-\\d{2}[Tt]\\d{2}:\\d{2}:\\d{2}(\\.\\d+)?([Zz]|[+-]\\d{2}:\\d{2})$",
+} as const;
+const name = { type: "string", minLength: 1, maxLength: 256 } as const;
+
+export const DEFAULT_REPLAY_RATE = 500;
+export const MAX_REPLAY_RATE = 1_000_000;
+export const replayRequest = {
+  ...strict,
+  properties: {
+    from: { ...moment, description: "Readings observed from then on." },
+    to: { ...moment, description: "And until then, included." },
+    class: { ...name, description: "Only readings of this class." },
+    source: { ...name, description: "Only readings of this source." },
+    rate: {
+      type: "integer",
+      minimum: 1,
+      maximum: MAX_REPLAY_RATE,
+      default: DEFAULT_REPLAY_RATE,
+      description: "Readings per second, at most.",
+    },
+  },
+  required: ["from", "to", "rate"],
+} as const;
+export type ReplayBody = FromSchema<typeof replayRequest>;
+
+const nullable = <const T extends string>(type: T) => ({ type: [type, "null"] }) as const;
+export const replay = having({
+  state: { type: "string", enum: ["none", "counting", "sending", "waiting", "done", "stopped", "failed"] },
+  from: time,
+  to: time,
+  class: nullable("string"),
+  source: nullable("string"),
+  rate: nullable("integer"),
+  total: nullable("integer"),
+  sent: count,
+  refused: count,
+  damaged: count,
+  startedAt: time,
+  endedAt: time,
+  lastFailure: { anyOf: [{ type: "null" }, having({ code: text, detail: text })] },
+});
+
 export const alive = having({ status: { type: "string", enum: ["ok", "degraded"] } });
 export const ready = having({ status: { const: "ready" } });
 

@@ -118,6 +118,7 @@ export interface GatewayView {
   wear(): WearView | undefined;
   conditions(): readonly Condition[];
   readonly outboxAdmin: OutboxAdmin;
+  readonly replay: ReplayAdmin;
   readonly metrics: Registry;
 }
 
@@ -204,6 +205,45 @@ export interface OutboxAdmin {
   /** The readings that would be sent next, without leasing them; at most `limit` (1..1000). */
   peek(query: { readonly limit: number; readonly priority?: Priority }): Promise<readonly StoredReading[]>;
   readonly deadLetters: DeadLetterAdmin;
+}
+
+export interface ReplayRequest {
+  /** Observed from then to then, both included; wall time, milliseconds. */
+  readonly from: number;
+  readonly to: number;
+  readonly class?: string;
+  readonly source?: string;
+  /** Readings per second, at most. */
+  readonly rate: number;
+}
+
+export interface ReplayProgress extends ReplayRequest {
+  /** `waiting`: for live readings, which go first, or for fusion. */
+  readonly state: "counting" | "sending" | "waiting" | "done" | "stopped" | "failed";
+  /** Readings that were found; `undefined` while they are being counted. */
+  readonly total: number | undefined;
+  /** Readings that fusion has taken. */
+  readonly sent: number;
+  /** Readings that fusion refused for good. */
+  readonly refused: number;
+  /** Readings that could not be read back. */
+  readonly damaged: number;
+  /** Wall time, milliseconds. */
+  readonly startedAt: number;
+  readonly endedAt?: number;
+  readonly lastFailure?: { readonly code: string; readonly detail: string };
+}
+
+/** Why no replay was begun: there is no uplink, one is under way, or delivered readings are not kept. */
+export type ReplayRefusal = "no-uplink" | "running" | "nothing-kept";
+
+/** Sending a past range of delivered readings again, one range at a time; only while the daemon runs. */
+export interface ReplayAdmin {
+  start(request: ReplayRequest): Promise<ReplayProgress | ReplayRefusal>;
+  /** Of the one that runs, or ran last since the daemon started; `undefined` where none has. */
+  progress(): ReplayProgress | undefined;
+  /** Ends it; returns how far it came. */
+  stop(): Promise<ReplayProgress | undefined>;
 }
 
 /** The outbox opened without a daemon, under the `dataDir` lock. */

@@ -1,5 +1,7 @@
 /** What the outbox hands to an uplink, and what the uplink hands back. Types only: the uplink never sees the store. */
 import type { Priority } from "../observation/observation.ts";
+import type { KeptState } from "./engine.ts";
+import type { ReplayBatchLimits, ReplayCount, ReplayCursor, ReplaySelection, ReplayTake } from "./replaying.ts";
 
 /** Positions of readings in a leased batch, `from` included, `to` not. */
 export interface IndexRange {
@@ -21,6 +23,14 @@ export interface BatchLimits {
   readonly heldBackTurn?: boolean;
   /** When the link first came back after an outage, on the monotonic clock: readings that wait for the time wait a little more. */
   readonly linkBackAt?: number | undefined;
+  /** Newer readings go before those that were held back; critical ones of either kind before all others. */
+  readonly newerFirst?: boolean;
+  /** Those that were held back stay where they are, but for critical ones. */
+  readonly newerOnly?: boolean;
+  /** This lane goes before all others but the critical one. */
+  readonly laneTurn?: Priority;
+  /** Only the critical lane, or only the others. */
+  readonly lanes?: "critical" | "others";
 }
 
 /** One request's worth of readings, on lease: nobody else sends them until the lease is settled. A crash ends the lease. */
@@ -74,4 +84,12 @@ export interface BatchSource {
   lastSeq(): number;
   /** Calls `listener` whenever `waiting()` may have grown; the returned function ends that. */
   onWaiting(listener: () => void): () => void;
+}
+
+/** Delivered readings that were kept, as an uplink sees them. They are on no lease, and nothing here changes their fate. */
+export interface ReplaySource extends Pick<BatchSource, "part" | "ids"> {
+  kept(): Promise<KeptState>;
+  replayCount(selection: ReplaySelection, from: ReplayCursor): Promise<ReplayCount>;
+  /** The batch that this brings is the one that `part` and `ids` know, until the next. */
+  replayTake(selection: ReplaySelection, from: ReplayCursor, limits: ReplayBatchLimits): Promise<ReplayTake>;
 }

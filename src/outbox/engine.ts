@@ -9,27 +9,40 @@
  *
  * It does not decide when to commit or when to send; that is the outbox's face and the forwarder.
  */
-import { createHash } from "node:crypto";
-import { type ClockQuality, PRIORITIES } from "../observation/observation.ts";
+import type { ClockQuality } from "../observation/observation.ts";
 import { AgeClock } from "./age-clock.ts";
 import type { Batch, BatchLimits, IndexRange, Settlement } from "./batch.ts";
 import { idOf, placeOf, rebuilt, runsOf, textsOf } from "./block.ts";
 import { ClockHold } from "./clock-hold.ts";
 import { type DeadLetterChange, type DeadLetterSelection, DeadLetters } from "./dead-letters.ts";
+import { Kept } from "./kept.ts";
+import { type Fate, fatesOf, type Lease, type LeasedBlock } from "./lease.ts";
 import type { Ledger } from "./ledger.ts";
 import { isHeldBack, Queue, roomFor } from "./queue.ts";
+import {
+  NO_LEASE,
+  type ReplayBatchLimits,
+  type ReplayCount,
+  type ReplayCursor,
+  Replaying,
+  type ReplaySelection,
+  type ReplayTake,
+} from "./replaying.ts";
+import { requestOf, type Sender } from "./request.ts";
 import type { BlockClock } from "./restamp.ts";
 import { Retention, type RetentionSettings, type Room } from "./retention.ts";
-import { encodeSegment, gzipOf, plainOf, SEPARATOR, type Segment, segmentOf } from "./segment.ts";
-import { expand, merge, type Run, slice } from "./sequence.ts";
+import { encodeSegment, SEPARATOR, type Segment, segmentOf } from "./segment.ts";
+import { expand, type Run, slice } from "./sequence.ts";
 import { PAGE_BYTES } from "./sizes.ts";
 import {
   BANDS,
   Band,
+  type Block,
   type BlockHead,
   bandEnd,
   bandOf,
   bandStart,
+  classify,
   type DeadLetter,
   LANES,
   type Store,
@@ -90,21 +103,6 @@ export interface Books {
 
 type Figures = Pick<Books, "bytes" | "walBytes" | "oldestSince" | "room" | "expiresIn">;
 
-interface LeasedBlock {
-  readonly key: number;
-  readonly lane: number;
-  readonly count: number;
-  readonly runs: readonly Run[];
-}
-
-interface Lease {
-  readonly blocks: readonly LeasedBlock[];
-  readonly count: number;
-  readonly replayed: boolean;
-  readonly compression: BatchLimits["compression"];
-  readonly sentAt: string;
-}
-
 export interface EngineOptions {
   readonly gatewayId: string;
   /** Monotonic time, ms since boot. */
@@ -116,6 +114,8 @@ export interface EngineOptions {
   readonly retention: RetentionSettings;
   /** Bytes free on the outbox's file system. */
   readonly freeDisk: () => number;
+  /** How long delivered readings are kept for replay, ms; none where it is left out. */
+  readonly keepDelivered?: number;
   /** One line for each thing that an operator ought to know. */
   readonly onNotice: (notice: Notice) => void;
 }
@@ -128,6 +128,15 @@ export interface RepairNotice {
   readonly salvaged: number;
   readonly setAside: string | null;
   readonly detail: string;
+}
+
+/** What is kept for replay. */
+export interface KeptState {
+  /** The id of the block kept last. */
+  readonly through: number;
+  /** Delivered readings are being kept now. */
+  readonly keeps: boolean;
+  readonly any: boolean;
 }
 
 export type Notice =
@@ -144,7 +153,10 @@ export class Engine {
   readonly #letters: DeadLetters;
   readonly #ages: AgeClock;
   readonly #retention: Retention;
-  #nextLease = 1;
+  readonly #kept: Kept;
+  readonly #replaying: Replaying;
+  readonly #sender: Sender;
+  #nextLease = NO_LEASE + 1;
   #ledgers: Ledger[];
   #lastSeq: number;
   #figures: Figures;
@@ -165,14 +177,18 @@ export class Engine {
       () => ({ boot: store.boot, acceptedMonotonic: Math.floor(options.monotonic()) }),
     );
     this.#ages = new AgeClock(store, options);
+    this.#kept = new Kept(store, { keepMs: options.keepDelivered ?? 0, ...options });
     this.#retention = new Retention(options.retention, {
       store,
       queue: this.#queue,
       letters: this.#letters,
+      kept: this.#kept,
       ages: this.#ages,
       freeDisk: options.freeDisk,
       takeOut: (head, lane, fate) => this.#takeOut(head, lane, fate),
     });
+    this.#sender = { gatewayId: options.gatewayId, outboxId: store.outboxId };
+    this.#replaying = new Replaying(store.kept, this.#sender, options.now);
     this.#figures = this.#measure();
   }
 
@@ -254,6 +270,7 @@ export class Engine {
 
   /** A part of a leased batch as a request of its own. */
   part(leaseId: number, range: IndexRange): Batch {
+    if (leaseId === NO_LEASE) return this.#replaying.part(range);
     const lease = this.#lease(leaseId);
     const texts = this.#texts(lease).slice(range.from, range.to);
     return this.#batch(leaseId, lease, range, [segmentOf(texts)]);
@@ -261,12 +278,39 @@ export class Engine {
 
   /** The ids of a lease's readings, in order. */
   ids(leaseId: number): string[] {
+    if (leaseId === NO_LEASE) return this.#replaying.ids();
     return this.#texts(this.#lease(leaseId)).map(idOf);
   }
 
   /** The file is about to be closed: the books stay as they are, without looking into it again. */
   end(): void {
     this.#hold.end();
+  }
+
+  /** Where a replay that begins now ends, and whether it can have anything to send. */
+  kept(): KeptState {
+    return { through: this.#kept.lastId, keeps: this.#kept.keeps, any: this.#store.kept.oldest() !== undefined };
+  }
+
+  replayCount(selection: ReplaySelection, from: ReplayCursor): ReplayCount {
+    return this.#replaying.count(selection, from);
+  }
+
+  replayTake(selection: ReplaySelection, from: ReplayCursor, limits: ReplayBatchLimits): ReplayTake {
+    return this.#replaying.take(selection, from, limits);
+  }
+
+  /** Drops some of the delivered blocks that were kept for long enough. `true`: there may be more, call again. */
+  purgeKept(clock: ClockQuality): boolean {
+    return this.#refreshAfter(this.#kept.purge(clock));
+  }
+
+  /**
+   * Drops the delivered block that has been kept for longest, whatever its age, so that nothing that waits has to go; within a
+   * transaction or by itself. How many readings it had: 0 where none is kept.
+   */
+  dropOldestKept(): number {
+    return this.#kept.dropOldest();
   }
 
   /** Numbers after the last change. */
@@ -303,6 +347,8 @@ export class Engine {
       return this.#store.transaction(change);
     } catch (fault) {
       this.#letters.recount();
+      this.#kept.recount();
+      if (classify(fault) === "disk-full") this.#kept.diskFull();
       throw fault;
     }
   }
@@ -372,30 +418,9 @@ export class Engine {
       range.from,
       range.to,
     );
-    const head = `{"schema":"summit.observations/1","gateway_id":${JSON.stringify(this.#options.gatewayId)},"sent_at":"${lease.sentAt}","replayed":${lease.replayed},"observations":[\n`;
-    const encode = compression === "gzip" ? gzipOf : plainOf;
-    const ordered = merge(runs);
-    return {
-      lease: leaseId,
-      range,
-      count: range.to - range.from,
-      firstSeq: ordered[0]?.[0] ?? 0,
-      lastSeq: ordered.at(-1)?.[1] ?? 0,
-      priority: PRIORITIES[lease.blocks[0]?.lane ?? 0] ?? "critical",
-      replayed: lease.replayed,
-      idempotencyKey: this.#keyOf(ordered),
-      body: encode(head, segments, "]}"),
-      contentEncoding: compression === "gzip" ? "gzip" : undefined,
-    };
-  }
-
-  /** From what the readings are, not from how they lie in blocks: the same set has the same key however it was cut. */
-  #keyOf(runs: readonly Run[]): string {
-    const named = runs.map(([first, last]) => `${first}-${last}`).join(",");
-    return createHash("sha256")
-      .update(`${this.#store.outboxId} ${this.#options.gatewayId} ${named}`)
-      .digest("hex")
-      .slice(0, 32);
+    const { replayed, sentAt } = lease;
+    const lane = lease.blocks[0]?.lane ?? 0;
+    return requestOf(this.#sender, { lease: leaseId, range, runs, segments, lane, replayed, sentAt }, compression);
   }
 
   /** Blocks' bodies; `undefined` where one was damaged and has been set aside. Nothing else of a block is believed before. */
@@ -488,6 +513,7 @@ export class Engine {
   }
 
   #deliverWhole(block: LeasedBlock, effects: (() => void)[]): void {
+    this.#kept.keepWhole(block.key);
     this.#store.deleteBlock(block.key);
     this.#store.addToLedger(block.lane, { pending: -block.count, delivered: block.count });
     effects.push(() => this.#queue.left(block.lane, block.key, block.count));
@@ -510,23 +536,26 @@ export class Engine {
     const texts = textsOf(block);
     const numbers = expand(leased.runs);
     const pick = (wanted: Fate) => fates.flatMap((fate, index) => (fate === wanted ? [index] : []));
-    const rewrite = (indexes: readonly number[], band: number): number | undefined => {
-      if (indexes.length === 0) return undefined;
-      const kept = indexes.map((index) => texts[index] ?? "");
-      const next = rebuilt(
+    const those = (indexes: readonly number[], band: number): Block =>
+      rebuilt(
         block,
         band,
-        kept,
+        indexes.map((index) => texts[index] ?? ""),
         indexes.map((index) => numbers[index] ?? 0),
       );
+    const rewrite = (indexes: readonly number[], band: number): number | undefined => {
+      if (indexes.length === 0) return undefined;
+      const next = those(indexes, band);
       this.#store.insertBlock(next);
       return next.key;
     };
     const { lane } = leased;
     const dead = pick("dead");
-    const delivered = pick("delivered").length;
+    const deliveredOnes = pick("delivered");
+    const delivered = deliveredOnes.length;
     const later = pick("later");
     this.#store.deleteBlock(leased.key);
+    if (delivered > 0 && this.#kept.keeps) this.#kept.keepPart(those(deliveredOnes, bandOf(leased.key)));
     const waitingKey = rewrite(pick("waiting"), bandOf(leased.key));
     const laterKey = rewrite(later, Band.deferred(lane));
     for (const index of dead) {
@@ -589,19 +618,6 @@ export class Engine {
     this.#figures = this.#measure();
     this.#queue.endFinishedPasses();
   }
-}
-
-type Fate = "waiting" | "delivered" | "dead" | "later";
-
-/** The fate of each reading of a lease by position; `undefined` where all were delivered. */
-function fatesOf(count: number, settlement: Settlement): Fate[] | undefined {
-  const [only, ...more] = settlement.delivered;
-  if (only !== undefined && more.length === 0 && only.from === 0 && only.to === count) return undefined;
-  const fates = new Array<Fate>(count).fill("waiting");
-  for (const { from, to } of settlement.delivered) fates.fill("delivered", from, to);
-  for (const index of settlement.retryLater?.indexes ?? []) fates[index] = "later";
-  for (const { index } of settlement.deadLettered) fates[index] = "dead";
-  return fates;
 }
 
 function exceeds(head: BlockHead, limits: BatchLimits): boolean {

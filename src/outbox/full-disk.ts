@@ -66,9 +66,17 @@ export class FullDisk {
   /** Whether there is a reserve. Where there is none on the disk, free pages of the file, written in place, are as good. */
   #secured(): boolean {
     const { held } = this.#reserve;
-    if (!this.#reserve.make()) return this.#freeInFile() >= this.#reserve.bytes;
+    if (!this.#reserve.make()) return this.#enoughInFile();
     // With the reserve made again the file may grow again.
     if (!held) this.#engine.look();
+    return true;
+  }
+
+  /** What is kept for replay gives way to what is to come. */
+  #enoughInFile(): boolean {
+    while (this.#freeInFile() < this.#reserve.bytes) {
+      if (this.run(() => this.#engine.dropOldestKept()) === 0) return false;
+    }
     return true;
   }
 

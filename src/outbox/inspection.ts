@@ -1,9 +1,8 @@
 /** Looking into the outbox without changing it, a block at a time. */
 import { PRIORITIES, type Priority } from "../observation/observation.ts";
-import { idOf, runsOf, textsOf } from "./block.ts";
-import { parseId } from "./recent-ids.ts";
+import { runsOf, textsOf } from "./block.ts";
 import { expand } from "./sequence.ts";
-import { BANDS, Band, type BlockHead, bandEnd, bandStart, LANES, type Store } from "./store.ts";
+import { Band, type BlockHead, bandEnd, bandStart, LANES, type Store } from "./store.ts";
 
 /** A waiting reading, for a person to look at. */
 export interface PeekedReading {
@@ -34,25 +33,6 @@ function peekBand(store: Store, band: number, lane: number, limit: number, into:
     }
     head = store.firstHead(head.key + 1, bandEnd(band));
   }
-}
-
-/** The ids of the newest `limit` waiting readings, oldest first, four words each. */
-export function newestIds(store: Store, limit: number): Uint32Array {
-  const found: { seq: number; words: Uint32Array }[] = [];
-  const heads = BANDS.map((band) => ({ band, head: store.headBefore(bandEnd(band), bandStart(band)) }));
-  while (found.length < limit) {
-    const newest = heads.reduce((best, next) => ((next.head?.lastSeq ?? 0) > (best.head?.lastSeq ?? 0) ? next : best));
-    if (newest.head === undefined) break;
-    for (const { seq, text } of readingsOf(store, newest.head)) found.push({ seq, words: parseId(idOf(text)) });
-    newest.head = store.headBefore(newest.head.key, bandStart(newest.band));
-  }
-  found.sort((a, b) => a.seq - b.seq);
-  const ids = found.slice(-limit);
-  const words = new Uint32Array(ids.length * 4);
-  ids.forEach((id, position) => {
-    words.set(id.words, position * 4);
-  });
-  return words;
 }
 
 /** A block's readings; none where it is damaged. */

@@ -72,4 +72,22 @@ export const MIGRATIONS: readonly string[] = [
    ALTER TABLE boot ADD COLUMN seen_wall INTEGER NOT NULL DEFAULT 0;
    ALTER TABLE boot ADD COLUMN seen_synchronised INTEGER NOT NULL DEFAULT 0;
    ALTER TABLE boot ADD COLUMN off_counted INTEGER NOT NULL DEFAULT 0;`,
+
+  `CREATE TABLE kept_block (
+     id INTEGER PRIMARY KEY,
+     delivered_at INTEGER NOT NULL,
+     delivered_monotonic INTEGER NOT NULL,
+     delivered_boot INTEGER NOT NULL,
+     delivered_clock TEXT NOT NULL,
+     lane INTEGER NOT NULL,
+     first_seq INTEGER NOT NULL,
+     last_seq INTEGER NOT NULL,
+     count INTEGER NOT NULL,
+     sequence TEXT,
+     observed_from INTEGER NOT NULL,
+     observed_to INTEGER NOT NULL,
+     raw_bytes INTEGER NOT NULL,
+     raw_crc INTEGER NOT NULL,
+     body BLOB NOT NULL
+   ) STRICT;`,
 ];

@@ -45,6 +45,7 @@ export async function openOffline(config: Pick<Config, "gateway" | "outbox">): P
     maxDeadLetters: config.outbox.maxDeadLetters,
     retention: config.outbox,
     freeDisk: () => diskSpace(file).free,
+    keepDelivered: config.outbox.keepDelivered,
     onNotice: () => {},
   });
   return {

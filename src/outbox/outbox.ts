@@ -14,15 +14,17 @@ import type { Clock } from "../kernel/clock.ts";
 import type { Conditions } from "../kernel/conditions.ts";
 import type { Telemetry } from "../kernel/telemetry.ts";
 import { type ClockQuality, type Observation, PRIORITIES, type Priority } from "../observation/observation.ts";
-import type { Batch, BatchLimits, BatchSource, IndexRange, Settlement } from "./batch.ts";
+import type { Batch, BatchLimits, BatchSource, IndexRange, ReplaySource, Settlement } from "./batch.ts";
 import type { DeadLetterChange, DeadLetterSelection } from "./dead-letters.ts";
-import type { Books, NewBlock, Notice } from "./engine.ts";
+import type { Books, KeptState, NewBlock, Notice } from "./engine.ts";
 import { type Acceptance, type BlockLimits, Gathering } from "./gathering.ts";
 import type { PeekedReading } from "./inspection.ts";
+import { KeptUpkeep } from "./kept-upkeep.ts";
 import { addLedgers, type Ledger } from "./ledger.ts";
 import { ObservationWriter } from "./observation-text.ts";
 import type { CommitOutcome, Operation, Operations, TendOutcome } from "./protocol.ts";
 import { RecentIds } from "./recent-ids.ts";
+import type { ReplayBatchLimits, ReplayCount, ReplayCursor, ReplaySelection, ReplayTake } from "./replaying.ts";
 import type { ProvisionalStamp } from "./restamp.ts";
 import type { RetentionSettings } from "./retention.ts";
 import { type Hold, RoomWatch } from "./room-watch.ts";
@@ -53,6 +55,8 @@ export interface OutboxSettings extends RetentionSettings {
   readonly maxDeadLetters: number;
   /** How long readings stamped by a clock that is not synchronised wait for it, ms. */
   readonly waitForClock: number;
+  /** How long delivered readings are kept for replay, ms. */
+  readonly keepDelivered: number;
   readonly bootId: string;
   /** Milliseconds by priority. */
   readonly commitDelay: Readonly<Record<Priority, number>>;
@@ -77,13 +81,14 @@ interface PendingSettlement {
   readonly committed: () => void;
 }
 
-export class Outbox implements BatchSource {
+export class Outbox implements BatchSource, ReplaySource {
   readonly #settings: OutboxSettings;
   readonly #context: OutboxContext;
   readonly #writer: ObservationWriter;
   readonly #recent = new RecentIds(RECENT_IDS);
   readonly #delays: Readonly<Record<Priority, number>>;
   readonly #commitSeconds: Histogram;
+  readonly #keptUpkeep: KeptUpkeep;
   readonly #waitingListeners = new Set<() => void>();
   readonly #reliefListeners: (() => void)[] = [];
   readonly #room: RoomWatch;
@@ -120,6 +125,12 @@ export class Outbox implements BatchSource {
     this.#writer = new ObservationWriter(settings.gatewayId);
     this.#delays = settings.commitDelay;
     this.#gathering = new Gathering(block);
+    this.#keptUpkeep = new KeptUpkeep({
+      clock: context.clock,
+      log: context.telemetry.log,
+      keepDelivered: settings.keepDelivered,
+      purge: () => this.#ask("purgeKept", context.clockQuality()),
+    });
     this.#commitSeconds = new Histogram({
       name: "summit_edge_outbox_commit_seconds",
       help: "Duration of a commit, fsync included.",
@@ -150,6 +161,7 @@ export class Outbox implements BatchSource {
     outbox.#nextSeq = books.lastSeq + 1;
     outbox.#noteBooks(books);
     outbox.#tending.start();
+    outbox.#keptUpkeep.start();
     return outbox;
   }
 
@@ -310,6 +322,21 @@ export class Outbox implements BatchSource {
     return await this.#ask("drop", selection);
   }
 
+  /** What is kept for replay. */
+  async kept(): Promise<KeptState> {
+    return await this.#ask("kept", undefined);
+  }
+
+  /** How many readings the next few kept blocks have of a selection. */
+  async replayCount(selection: ReplaySelection, from: ReplayCursor): Promise<ReplayCount> {
+    return await this.#ask("replayCount", { selection, from });
+  }
+
+  /** The next kept readings of a selection as one request, on no lease. */
+  async replayTake(selection: ReplaySelection, from: ReplayCursor, limits: ReplayBatchLimits): Promise<ReplayTake> {
+    return await this.#ask("replayTake", { selection, from, limits });
+  }
+
   /** A round trip to the worker and back: proof that the outbox makes progress. */
   async ping(): Promise<void> {
     await this.#ask("ping", undefined);
@@ -331,6 +358,7 @@ export class Outbox implements BatchSource {
     await this.flush();
     this.#cancelTimer?.();
     this.#cancelDeferred?.();
+    this.#keptUpkeep.stop();
     this.#tending.stop();
     this.#room.stop();
     await this.#worker.close(this.#context.clockQuality());

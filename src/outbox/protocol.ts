@@ -2,8 +2,9 @@
 import type { ClockQuality, Priority } from "../observation/observation.ts";
 import type { Batch, BatchLimits, IndexRange } from "./batch.ts";
 import type { DeadLetterChange, DeadLetterSelection } from "./dead-letters.ts";
-import type { Books, Commit, Notice } from "./engine.ts";
+import type { Books, Commit, KeptState, Notice } from "./engine.ts";
 import type { PeekedReading } from "./inspection.ts";
+import type { ReplayBatchLimits, ReplayCount, ReplayCursor, ReplaySelection, ReplayTake } from "./replaying.ts";
 import type { RetentionSettings } from "./retention.ts";
 import type { DeadLetter, StoreFault } from "./store.ts";
 
@@ -15,6 +16,7 @@ export interface WorkerSettings extends RetentionSettings {
   readonly maxDeadLetters: number;
   /** Milliseconds. */
   readonly waitForClock: number;
+  readonly keepDelivered: number;
   readonly gatewayId: string;
   readonly bootId: string;
   /** How many ids to hand back for the recognition of copies. */
@@ -34,6 +36,13 @@ export interface Operations {
   deadLettersOf: { takes: { id: string }; gives: DeadLetter[] };
   requeue: { takes: DeadLetterSelection; gives: DeadLetterChange };
   drop: { takes: DeadLetterSelection; gives: DeadLetterChange };
+  purgeKept: { takes: ClockQuality; gives: boolean };
+  kept: { takes: undefined; gives: KeptState };
+  replayCount: { takes: { selection: ReplaySelection; from: ReplayCursor }; gives: ReplayCount };
+  replayTake: {
+    takes: { selection: ReplaySelection; from: ReplayCursor; limits: ReplayBatchLimits };
+    gives: ReplayTake;
+  };
   ping: { takes: undefined; gives: undefined };
   close: { takes: { clock: ClockQuality }; gives: undefined };
 }

@@ -4,10 +4,10 @@
  *
  * Nothing here grows with the backlog: it remembers the keys on lease, and two positions and a time for each lane.
  */
-import { PRIORITIES } from "../observation/observation.ts";
 import type { BatchLimits } from "./batch.ts";
 import type { ClockHold } from "./clock-hold.ts";
 import type { Ledger } from "./ledger.ts";
+import { CRITICAL_LANE, type CriticalWaits, type Kind, type Look, looksOf } from "./order.ts";
 import { ENVELOPE_BYTES, SEPARATOR } from "./segment.ts";
 import { Band, type BlockHead, bandEnd, bandOf, bandStart, LANES, type Store, seqOf } from "./store.ts";
 
@@ -39,8 +39,6 @@ interface Deferral {
 /** A commit of the smallest blocks still becomes requests of a useful size: no more blocks than this go into one lease. */
 const MAX_BLOCKS_PER_LEASE = 1000;
 
-const CRITICAL_LANE = PRIORITIES.indexOf("critical");
-
 export class Queue {
   readonly #store: Store;
   readonly #monotonic: () => number;
@@ -67,29 +65,30 @@ export class Queue {
 
   /**
    * Blocks for one lease: highest lane first, of one kind (held back or not), within the limits; at least one if any waits.
-   * The kind is that of the first one, or held back where it is their turn, any such wait, and nothing critical does.
+   * The kind is that of the first one, or the one whose turn it is (`order.ts`).
    */
   next(limits: BatchLimits): Candidate[] {
-    const inOrder = this.#gather(limits, undefined);
-    if (inOrder.length === 0) this.endFinishedPasses();
-    if (limits.heldBackTurn !== true || inOrder[0]?.lane === CRITICAL_LANE) return inOrder;
-    const heldBack = this.#gather(limits, true);
-    return heldBack.length > 0 ? heldBack : inOrder;
+    for (const look of looksOf(limits, this.#criticalWaits(limits))) {
+      const taken = this.#gather(limits, look);
+      if (taken.length > 0) return taken;
+    }
+    this.endFinishedPasses();
+    return [];
   }
 
-  /** With `wanted`, passes over lanes, or the rest of a lane, where the other kind is next; a lane keeps its order. */
-  #gather(limits: BatchLimits, wanted: boolean | undefined): Candidate[] {
+  /** A look for one kind passes over lanes, or the rest of a lane, where the other kind is next; a lane keeps its order. */
+  #gather(limits: BatchLimits, look: Look): Candidate[] {
     const taken: Candidate[] = [];
     let readings = 0;
     let bytes = -SEPARATOR.length;
-    let heldBack = wanted;
-    for (let lane = 0; lane < LANES; lane++) {
-      for (const candidates of [this.#dueDeferred(lane), this.#waiting(lane)]) {
+    let heldBack = look.kind === undefined ? undefined : look.kind === "held-back";
+    for (const lane of look.lanes) {
+      for (const candidates of this.#candidates(lane, look.kind, limits)) {
         for (const head of candidates) {
           const kind = isHeldBack(head, limits);
           heldBack ??= kind;
           if (kind !== heldBack) {
-            if (wanted === undefined) return taken;
+            if (look.kind === undefined) return taken;
             break;
           }
           readings += head.count;
@@ -102,6 +101,26 @@ export class Queue {
       }
     }
     return taken;
+  }
+
+  /** A lane's blocks: what was put off and is due, then what waits. */
+  #candidates(lane: number, kind: Kind | undefined, limits: BatchLimits): Generator<BlockHead>[] {
+    if (kind !== "newer") return [this.#dueDeferred(lane), this.#waiting(lane)];
+    // The backlog may be long: newer readings that may go before it are looked for behind it, not through it.
+    return [this.#waiting(lane, limits.newerFirst === true ? limits.heldBackThrough + 1 : 0)];
+  }
+
+  /** Asked only where it decides something. */
+  #criticalWaits(limits: BatchLimits): CriticalWaits {
+    if (limits.lanes === "others" || (!limits.heldBackTurn && !limits.newerFirst && !limits.newerOnly)) {
+      return { newer: false, heldBack: false };
+    }
+    const waits = (kind: Kind): boolean =>
+      this.#candidates(CRITICAL_LANE, kind, limits).some((candidates) => {
+        const { value: head } = candidates.next();
+        return head !== undefined && isHeldBack(head, limits) === (kind === "held-back");
+      });
+    return { newer: waits("newer"), heldBack: waits("held-back") };
   }
 
   /** Puts blocks on lease. */
@@ -175,7 +194,7 @@ export class Queue {
   }
 
   oldestWaiting(lane: number): BlockHead | undefined {
-    const [head] = this.#waiting(lane);
+    const [head] = this.#unleased(lane);
     return head;
   }
 
@@ -214,19 +233,21 @@ export class Queue {
     return next.done !== true && this.#hold.holds(next.value, lane);
   }
 
-  /** Blocks of a lane that may go now, oldest first. */
-  *#waiting(lane: number): Generator<BlockHead> {
-    for (const head of this.#unleased(lane)) {
+  /** Blocks of a lane that may go now, from sequence number `fromSeq` on, oldest first. */
+  *#waiting(lane: number, fromSeq = 0): Generator<BlockHead> {
+    for (const head of this.#unleased(lane, fromSeq)) {
       if (this.#hold.holds(head, lane)) return;
       yield head;
     }
   }
 
-  /** Blocks of a lane that wait and are not on lease, oldest first. */
-  *#unleased(lane: number): Generator<BlockHead> {
-    const end = bandEnd(Band.waiting(lane));
-    let from = this.#cursors[lane] ?? end;
-    let onlyLeased = true;
+  /** Blocks of a lane that wait and are not on lease, from sequence number `fromSeq` on, oldest first. */
+  *#unleased(lane: number, fromSeq = 0): Generator<BlockHead> {
+    const band = Band.waiting(lane);
+    const end = bandEnd(band);
+    const cursor = this.#cursors[lane] ?? end;
+    let from = Math.max(cursor, bandStart(band) + fromSeq);
+    let onlyLeased = from === cursor;
     for (;;) {
       const head = this.#store.firstHead(from, end);
       if (head === undefined) return;

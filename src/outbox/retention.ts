@@ -11,6 +11,7 @@
  */
 import type { AgeClock } from "./age-clock.ts";
 import type { DeadLetters } from "./dead-letters.ts";
+import type { Kept } from "./kept.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Queue } from "./queue.ts";
 import { PAGE_BYTES, type Sizes } from "./sizes.ts";
@@ -89,6 +90,7 @@ export class Retention {
   readonly #store: Store;
   readonly #queue: Queue;
   readonly #letters: DeadLetters;
+  readonly #kept: Kept;
   readonly #ages: AgeClock;
   readonly #freeDisk: () => number;
   readonly #takeOut: TakeOut;
@@ -100,6 +102,7 @@ export class Retention {
       store: Store;
       queue: Queue;
       letters: DeadLetters;
+      kept: Kept;
       ages: AgeClock;
       /** Bytes free on the outbox's file system. */
       freeDisk: () => number;
@@ -110,6 +113,7 @@ export class Retention {
     this.#store = parts.store;
     this.#queue = parts.queue;
     this.#letters = parts.letters;
+    this.#kept = parts.kept;
     this.#ages = parts.ages;
     this.#freeDisk = parts.freeDisk;
     this.#takeOut = parts.takeOut;
@@ -120,7 +124,9 @@ export class Retention {
     const { pages, file: fileBytes, wal: walBytes } = size;
     const now = { pages, fileBytes, walBytes, freeDisk: this.#freeDisk() };
     this.#limit = pageLimit(this.#settings, this.#store.sizes, now);
-    return { fill: size.used / this.#limit.pages, limitedBy: this.#limit.limitedBy };
+    // What is only kept for replay takes no room from what is to come.
+    const taken = Math.max(0, size.used - Math.ceil(this.#kept.bytes / PAGE_BYTES));
+    return { fill: taken / this.#limit.pages, limitedBy: this.#limit.limitedBy };
   }
 
   /**
@@ -134,7 +140,7 @@ export class Retention {
     const goal = Math.max(this.#limit.pages, before);
     const effects: (() => void)[] = [];
     while (this.#store.pages().used + need > goal) {
-      const evicted = this.#settings.whenFull === "evict" ? this.#evictOne() : undefined;
+      const evicted = this.#freeSome();
       if (evicted === undefined)
         return this.#store.ledgers().every(({ pending }) => pending === 0) ? effects : undefined;
       effects.push(...evicted);
@@ -145,12 +151,11 @@ export class Retention {
   /** Evicts some of what is beyond a limit that was lowered. Returns what to do in memory, and whether there is more. */
   shrink(): { effects: (() => void)[]; more: boolean } {
     const effects: (() => void)[] = [];
-    if (this.#settings.whenFull === "refuse") return { effects, more: false };
     // A WAL that is too long for the moment is no reason to evict anything that is stored.
     const limit = Math.floor((this.#settings.maxBytes - this.#store.sizes.walBytes) / PAGE_BYTES);
     for (let blocks = 0; blocks < BLOCKS_AT_A_TIME; blocks++) {
       if (this.#store.pages().used <= limit) return { effects, more: false };
-      const evicted = this.#evictOne();
+      const evicted = this.#freeSome();
       if (evicted === undefined) return { effects, more: false };
       effects.push(...evicted);
     }
@@ -176,10 +181,12 @@ export class Retention {
     return this.#settings.maxAge - this.#ages.ageOf(head);
   }
 
-  /**
-   * The next to go. Blocks that were delivered and are kept for replay are to go before any of these: drop the oldest of
-   * them first here, and return no effects for it.
-   */
+  /** Frees some pages. What was delivered and is kept for replay goes first: it has its fate. `undefined` where nothing may go. */
+  #freeSome(): (() => void)[] | undefined {
+    if (this.#kept.dropOldest() > 0) return [];
+    return this.#settings.whenFull === "evict" ? this.#evictOne() : undefined;
+  }
+
   #evictOne(): (() => void)[] | undefined {
     for (let lane = LANES - 1; lane > CRITICAL_LANE; lane--) {
       const head = this.#queue.oldest(lane);

@@ -48,7 +48,8 @@ export function decodeSegment(body: Uint8Array, rawBytes: number): string[] {
   return inflateSegment(body, rawBytes).toString("utf8").split(SEPARATOR);
 }
 
-function inflateSegment(body: Uint8Array, rawBytes: number): Buffer {
+/** The text of a segment, as bytes. Throws as `decodeSegment` does. */
+export function inflateSegment(body: Uint8Array, rawBytes: number): Buffer {
   const raw = inflateRawSync(body, { finishFlush: constants.Z_SYNC_FLUSH, maxOutputLength: Math.max(1, rawBytes) });
   if (raw.length !== rawBytes) throw new Error(`segment holds ${raw.length} bytes instead of ${rawBytes}`);
   return raw;

@@ -1,5 +1,5 @@
 /**
- * The outbox's file: all SQL but what checks, salvages and copies files. Synchronous; lives in the worker thread, or in a command while no daemon
+ * The outbox's file: all SQL but the kept blocks' (kept-table.ts) and what checks, salvages and copies files. Synchronous; lives in the worker thread, or in a command while no daemon
  * runs. One connection writes, with `synchronous=FULL`: what `transaction` has returned from is on the card.
  *
  * It knows blocks, the ledger and dead letters as rows; what they mean is the engine's matter.
@@ -9,6 +9,7 @@ import { statSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import Database from "better-sqlite3";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
+import { KeptTable } from "./kept-table.ts";
 import type { Ledger } from "./ledger.ts";
 import { MIGRATIONS } from "./migrations.ts";
 import { diskSpace } from "./reserve.ts";
@@ -93,6 +94,8 @@ const HEAD_COLUMNS = `key, last_seq AS lastSeq, count, sequence, observed_from A
 const LETTER_COLUMNS = "seq, id, lane, code, detail, problem, refused_at AS refusedAt, reading";
 
 const BUSY_TIMEOUT_MS = 5000;
+/** Pages in memory: some commits' worth. What waits is read once, and need not be remembered. */
+const CACHE_KIB = 4096;
 
 export interface StoreOptions {
   readonly file: string;
@@ -115,6 +118,8 @@ export class Store {
   readonly #offsets = new Map<string, number>();
   /** Random, made with the file: names this outbox for ever, so that a replaced one never repeats an idempotency key. */
   readonly outboxId: string;
+  /** Delivered blocks that are kept for replay. */
+  readonly kept: KeptTable;
 
   /**
    * Opens or creates the file and brings its schema up to date.
@@ -130,6 +135,7 @@ export class Store {
       if (readOnly) {
         mustBeCurrent(this.#db);
         this.#statements = prepare(this.#db);
+        this.kept = new KeptTable(this.#db);
         this.outboxId = "";
         this.boot = 0;
         this.#readOffsets();
@@ -138,6 +144,7 @@ export class Store {
       configure(this.#db, this.sizes);
       migrate(this.#db);
       this.#statements = prepare(this.#db);
+      this.kept = new KeptTable(this.#db);
       this.outboxId = this.#identify();
       this.boot = this.#numberBoot(options.bootId);
       this.#readOffsets();
@@ -323,6 +330,11 @@ export class Store {
     this.#statements.checkpoint.get();
   }
 
+  /** Gives back the memory of pages that were read and are not needed again. */
+  releaseMemory(): void {
+    this.#db.pragma("shrink_memory");
+  }
+
   #identify(): string {
     const known = this.#statements.meta.get("outbox_id") as { value: string } | undefined;
     if (known !== undefined) return known.value;
@@ -425,6 +437,7 @@ function configure(db: Database.Database, sizes: Sizes): void {
   db.pragma("wal_autocheckpoint = 0");
   db.pragma(`journal_size_limit = ${sizes.walBytes}`);
   db.pragma("mmap_size = 0");
+  db.pragma(`cache_size = -${CACHE_KIB}`);
   db.pragma("temp_store = MEMORY");
 }
 

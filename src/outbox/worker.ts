@@ -9,7 +9,8 @@ import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 import { DataDirLock } from "./data-dir-lock.ts";
 import { Engine } from "./engine.ts";
 import { FullDisk, makeRoomToOpen } from "./full-disk.ts";
-import { newestIds, peek } from "./inspection.ts";
+import { peek } from "./inspection.ts";
+import { newestIds } from "./newest-ids.ts";
 import { closeProperly, noteDamage, noteFault, openChecked } from "./opening.ts";
 import type { FaultReport, Operation, Operations, Reply, Request, WorkerSettings } from "./protocol.ts";
 import { repairText } from "./repair.ts";
@@ -46,6 +47,7 @@ function build(store: Store): Built {
     now: systemClock.now,
     maxDeadLetters: settings.maxDeadLetters,
     waitForClock: settings.waitForClock,
+    keepDelivered: settings.keepDelivered,
     retention: settings,
     // Without a reserve the file does not grow, whatever the disk says.
     freeDisk: () => (reserve.held ? diskSpace(file).free : NO_GROWTH),
@@ -115,6 +117,14 @@ function perform({ lock, store, engine, disk }: Opened, request: Request): Opera
       return disk.run(() => engine.requeue(request.takes));
     case "drop":
       return disk.run(() => engine.drop(request.takes));
+    case "purgeKept":
+      return disk.run(() => engine.purgeKept(request.takes));
+    case "kept":
+      return engine.kept();
+    case "replayCount":
+      return engine.replayCount(request.takes.selection, request.takes.from);
+    case "replayTake":
+      return engine.replayTake(request.takes.selection, request.takes.from, request.takes.limits);
     case "ping":
       return undefined;
     case "close":

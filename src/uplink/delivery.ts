@@ -17,10 +17,16 @@ import type { BackOff, BatchSize, Tries } from "./policies.ts";
 import type { Transport } from "./transport.ts";
 import type { UplinkMetrics } from "./uplink-metrics.ts";
 
+/** What a delivery asks of the line, and tells it. */
+export type DeliveryLine = Pick<
+  Line,
+  "streak" | "refusing" | "accepted" | "failed" | "abandoned" | "answered" | "refusesEverything" | "pickAlone"
+>;
+
 export interface DeliveryParts {
-  readonly source: BatchSource;
+  readonly source: Pick<BatchSource, "part" | "ids">;
   readonly transport: Transport;
-  readonly line: Line;
+  readonly line: DeliveryLine;
   readonly size: BatchSize;
   readonly tries: Tries;
   /** Draws the wait of readings that fusion wants again later. */

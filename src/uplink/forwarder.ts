@@ -17,24 +17,21 @@ import type { Conditions } from "../kernel/conditions.ts";
 import { messageOf } from "../kernel/errors.ts";
 import type { Logger } from "../kernel/telemetry.ts";
 import { PRIORITIES, type Priority } from "../observation/observation.ts";
-import type { Batch, BatchSource, Settlement } from "../outbox/batch.ts";
+import type { Batch, BatchLimits, BatchSource, ReplaySource, Settlement } from "../outbox/batch.ts";
 import { type Delivered, Delivery, type DeliveryParts, NOTHING_KNOWN } from "./delivery.ts";
 import type { Permit } from "./gate.ts";
 import { type LastFailure, Line } from "./line.ts";
 import { BackOff, BatchSize, type BreakerState, Tries } from "./policies.ts";
 import { Progress } from "./progress.ts";
+import { Replay } from "./replay.ts";
 import type { Transport } from "./transport.ts";
+import { type Turn, Turns } from "./turns.ts";
 import { UplinkMetrics } from "./uplink-metrics.ts";
 
 /** How long the loop sleeps at most, whatever it waits for. */
 const LONGEST_PAUSE_MS = 5000;
 /** Settlements handed to the outbox and not yet committed; beyond it nothing more is sent. */
 export const MAX_SETTLING = 8;
-/**
- * While held-back readings wait, newer ones of a higher priority go first, but no more than so many batches in a row (critical
- * ones excepted): a batch holds one kind only, and a trickle of newer ones would otherwise keep a backlog waiting for ever.
- */
-export const MAX_NEWER_IN_A_ROW = 4;
 /** After the outbox failed to give or take a batch. */
 const OUTBOX_RETRY_MS = 1000;
 /** What one step of a delivery or a settlement may take beyond the transport's own limits before it counts as stuck. */
@@ -43,6 +40,8 @@ const OUTBOX_CONDITION = "outbox-unavailable";
 
 export interface ForwarderParts {
   readonly source: BatchSource;
+  /** Where delivered readings are kept; without it nothing is sent again. */
+  readonly kept?: ReplaySource;
   readonly transport: Transport;
   readonly config: UplinkConfig;
   readonly clock: Clock;
@@ -69,6 +68,14 @@ export interface ForwarderStatus {
   readonly readingsDeadLettered: number;
 }
 
+/** A batch that was leased while others were under way. */
+interface Ahead {
+  readonly batch: Batch;
+  readonly heldBackThrough: number;
+  /** Whose turn it was. */
+  readonly turn: Turn;
+}
+
 export class Forwarder {
   readonly #parts: ForwarderParts;
   readonly #line: Line;
@@ -80,13 +87,18 @@ export class Forwarder {
   readonly #inFlight = new Set<Promise<void>>();
   readonly #settling = new Set<Promise<void>>();
   readonly #progress: Progress;
-  #ahead: { readonly batch: Batch; readonly heldBackThrough: number } | undefined;
+  readonly #turns: Turns;
+  /** Sends a past range again, with what live readings leave of the link. */
+  readonly replay: Replay | undefined;
+  #ahead: Ahead | undefined;
+  /** A request of critical readings alone, beside the others. */
+  #express: Promise<void> | undefined;
+  /** Requests under way that hold critical readings. */
+  #criticalUnderWay = 0;
   /** Since when readings have been waiting for company. */
   #lingerSince: number | undefined;
   /** Held-back readings may still be waiting. */
   #backlog = true;
-  /** Batches of newer readings sent since the last one of held-back readings. */
-  #newerInARow = 0;
   #woken = false;
   #wakePause: () => void = () => {};
   #unsubscribe: () => void = () => {};
@@ -123,6 +135,9 @@ export class Forwarder {
       metrics: this.#metrics,
       signal: this.#abort.signal,
     };
+    this.#turns = new Turns(config);
+    const onReady = (): void => this.#wake();
+    this.replay = parts.kept && new Replay({ ...parts, source: parts.kept, metrics: this.#metrics, onReady });
   }
 
   /** Begins to deliver. Does not wait for fusion. */
@@ -169,6 +184,7 @@ export class Forwarder {
     this.#stopping.abort();
     this.#unsubscribe();
     this.#wake();
+    await this.replay?.stop("the daemon stops; it does not go on by itself");
     const cancel = this.#parts.clock.after(deadlineMs, () => this.#abort.abort());
     await this.#loop;
     await Promise.all(this.#inFlight);
@@ -193,7 +209,9 @@ export class Forwarder {
     if (this.#settling.size >= MAX_SETTLING) return LONGEST_PAUSE_MS;
     const outboxMs = this.#outboxRetryAt - this.#parts.clock.monotonic();
     if (outboxMs > 0) return outboxMs;
-    if (this.#inFlight.size >= this.#parts.config.concurrency) return this.#fetchAhead();
+    const busy = this.#inFlight.size - (this.#express === undefined ? 0 : 1) >= this.#parts.config.concurrency;
+    if (await this.#sendCriticalBeside(busy)) return 0;
+    if (busy) return this.#fetchAhead();
     const waitMs = this.#line.waitMs();
     if (waitMs > 0) {
       await this.#giveBackAhead();
@@ -201,9 +219,10 @@ export class Forwarder {
     }
     if (this.#ahead !== undefined && !this.#aheadIsNext(this.#ahead)) await this.#giveBackAhead();
     const lingerMs = this.#ahead === undefined ? this.#lingerMs() : 0;
-    if (lingerMs > 0) return lingerMs;
+    if (lingerMs > 0) return this.#spare(lingerMs);
     if (this.#ahead === undefined) await this.#lease();
-    if (this.#ahead === undefined) return LONGEST_PAUSE_MS;
+    if (this.#ahead === undefined)
+      return this.#spare(this.#turns.waitMs(this.#parts.clock.monotonic()) || LONGEST_PAUSE_MS);
     const permit = this.#stopping.signal.aborted ? undefined : this.#line.admit();
     if (permit === undefined) return LONGEST_PAUSE_MS;
     const { batch } = this.#ahead;
@@ -214,61 +233,95 @@ export class Forwarder {
 
   /** While requests are under way, leases the batch after them, so that the line need not wait for the outbox. */
   async #fetchAhead(): Promise<number> {
-    if (this.#ahead !== undefined || this.#line.outage) return LONGEST_PAUSE_MS;
-    const lingerMs = this.#lingerMs();
-    if (lingerMs > 0) return lingerMs;
-    await this.#lease();
-    return LONGEST_PAUSE_MS;
+    if (this.#line.outage) return LONGEST_PAUSE_MS;
+    if (this.#ahead === undefined) {
+      const lingerMs = this.#lingerMs();
+      if (lingerMs > 0) return this.#spare(lingerMs);
+      await this.#lease();
+    }
+    // Live readings that fit into the next request are not held up by another one beside it.
+    return this.#parts.source.waiting().count === 0 ? this.#spare(LONGEST_PAUSE_MS) : LONGEST_PAUSE_MS;
+  }
+
+  /**
+   * Critical readings do not wait for requests that hold none: they get one of their own beside those. In order all the same: no two
+   * requests hold critical readings at once, unless `concurrency` allows it.
+   */
+  async #sendCriticalBeside(busy: boolean): Promise<boolean> {
+    const { heldBackTurn } = this.#turns.next(this.#parts.clock.monotonic(), this.#line.outage);
+    const inTheWay = busy || heldBackTurn === true;
+    const critical = this.#parts.source.waiting().highest === "critical";
+    const earlierOnes = this.#criticalUnderWay > 0 || this.#ahead?.batch.priority === "critical";
+    if (!inTheWay || !critical || earlierOnes || this.#line.outage || this.#line.waitMs() > 0) return false;
+    const leased = await this.#leaseOf({ lanes: "critical" });
+    if (leased === undefined) return false;
+    const permit = this.#stopping.signal.aborted ? undefined : this.#line.admit();
+    if (permit === undefined) {
+      await this.#settle(leased.batch, NOTHING_KNOWN);
+      return false;
+    }
+    this.#express = this.#dispatch(leased.batch, permit);
+    return true;
+  }
+
+  /** Live readings have nothing to send for `ms`: a replay may. Returns when to look again. */
+  #spare(ms: number): number {
+    const well = this.#line.breaker === "closed" && !this.#line.outage && this.#line.waitMs() === 0;
+    return well && !this.#stopping.signal.aborted ? Math.min(ms, this.replay?.offer() ?? ms) : ms;
   }
 
   /** Whether the batch that was leased ahead is still what a fresh lease would bring, or near enough. */
-  #aheadIsNext({ batch, heldBackThrough }: { batch: Batch; heldBackThrough: number }): boolean {
+  #aheadIsNext({ batch, heldBackThrough, turn }: Ahead): boolean {
     const { highest } = this.#parts.source.waiting();
-    return (
-      heldBackThrough === this.#line.heldBackThrough &&
-      batch.count <= this.#size.maxReadings &&
-      ((batch.replayed && this.#heldBackTurn && highest !== "critical") ||
-        highest === undefined ||
-        rank(highest) >= rank(batch.priority))
-    );
+    if (heldBackThrough !== this.#line.heldBackThrough || batch.count > this.#size.maxReadings) return false;
+    if (highest === undefined || batch.priority === "critical") return true;
+    if (highest === "critical") return this.#express !== undefined;
+    const itsTurn = turn.laneTurn !== undefined || (turn.heldBackTurn === true && batch.replayed);
+    return itsTurn || rank(highest) >= rank(batch.priority);
   }
 
   /** How long the readings that wait should go on waiting for company, in milliseconds; infinite where none wait. */
   #lingerMs(): number {
     const { count, highest } = this.#parts.source.waiting();
+    const now = this.#parts.clock.monotonic();
+    this.#turns.waiting(now, count > 0);
     if (count === 0) {
       this.#lingerSince = undefined;
       return Number.POSITIVE_INFINITY;
     }
-    const now = this.#parts.clock.monotonic();
     this.#lingerSince ??= now;
-    if (count >= this.#size.maxReadings || highest === "critical" || this.#line.outage || this.#backlog) return 0;
+    // While the backlog has had its share, the count says nothing of how many may go.
+    const full = count >= this.#size.maxReadings && this.#turns.waitMs(now) === 0;
+    if (full || highest === "critical" || this.#line.outage || this.#backlog) return 0;
     return Math.max(0, this.#lingerSince + this.#parts.config.batch.linger - now);
-  }
-
-  /** Whether the next batch is to be of held-back readings, where any wait. */
-  get #heldBackTurn(): boolean {
-    return this.#newerInARow >= MAX_NEWER_IN_A_ROW;
   }
 
   /** Leases the next batch into `#ahead`, where readings wait. */
   async #lease(): Promise<void> {
-    const { heldBackThrough } = this.#line;
+    // Beside a request of critical readings alone, those behind them wait for it: order within the lane.
+    this.#ahead = await this.#leaseOf(this.#express === undefined ? {} : { lanes: "others" });
+    if (this.#ahead !== undefined) this.#lingerSince = undefined;
+  }
+
+  async #leaseOf(choice: Pick<BatchLimits, "lanes">): Promise<Ahead | undefined> {
+    const { heldBackThrough, outage } = this.#line;
+    const turn = this.#turns.next(this.#parts.clock.monotonic(), outage);
     const limits = {
       maxReadings: this.#size.maxReadings,
       maxBytes: this.#size.maxBytes,
       compression: this.#parts.config.batch.compression,
       heldBackThrough,
-      heldBackTurn: this.#heldBackTurn,
+      ...turn,
+      ...choice,
       linkBackAt: this.#line.linkBackAt,
     };
     try {
       const batch = await this.#progress.watch(() => this.#parts.source.lease(limits));
-      this.#lingerSince = undefined;
-      this.#backlog = batch?.replayed ?? false;
-      if (batch !== undefined) this.#ahead = { batch, heldBackThrough };
+      if (choice.lanes !== "critical") this.#backlog = batch?.replayed ?? false;
+      return batch && { batch, heldBackThrough, turn };
     } catch (error) {
       this.#outboxFailed(error);
+      return undefined;
     }
   }
 
@@ -278,13 +331,18 @@ export class Forwarder {
     if (ahead !== undefined) await this.#settle(ahead.batch, NOTHING_KNOWN);
   }
 
-  #dispatch(batch: Batch, permit: Permit): void {
-    this.#newerInARow = batch.replayed ? 0 : this.#newerInARow + 1;
+  #dispatch(batch: Batch, permit: Permit): Promise<void> {
+    this.#turns.sent(this.#parts.clock.monotonic(), batch);
+    const critical = batch.priority === "critical" ? 1 : 0;
+    this.#criticalUnderWay += critical;
     const delivery = this.#deliver(batch, permit).finally(() => {
+      this.#criticalUnderWay -= critical;
+      if (this.#express === delivery) this.#express = undefined;
       this.#inFlight.delete(delivery);
       this.#wake();
     });
     this.#inFlight.add(delivery);
+    return delivery;
   }
 
   /** Resolves when the next batch may go: what has a fate need not be committed by then, what has none is back. */

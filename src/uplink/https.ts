@@ -19,6 +19,8 @@ export const MAX_ANSWER_BYTES = 1024 * 1024;
 const BYTES_PER_REJECTION = 512;
 /** A connection idle for longer is not used again: a NAT on the way may have forgotten it without a word. */
 const IDLE_CONNECTION_MS = 30_000;
+/** The forwarder's requests beside `uplink.concurrency`: critical readings alone, and a replay. */
+const REQUESTS_BESIDE = 2;
 /**
  * How long one of several addresses has before the next is tried as well. Node's own 250 ms gives up on every
  * satellite link.
@@ -166,7 +168,7 @@ export class HttpsTransport implements Transport {
   #agentOptions(): http.AgentOptions & { autoSelectFamilyAttemptTimeout: number } {
     return {
       keepAlive: true,
-      maxSockets: this.#config.concurrency,
+      maxSockets: this.#config.concurrency + REQUESTS_BESIDE,
       timeout: IDLE_CONNECTION_MS,
       autoSelectFamilyAttemptTimeout: ADDRESS_ATTEMPT_MS,
     };

@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Daemon, type DaemonOptions, FIELD_NODE_OPTIONS, freePort, startScript } from "../support/daemon.ts";
+import { measureBacklog } from "./backlog.ts";
 import { idleConnections, publishLoad, steadyLoad, type Target } from "./mqtt-load.ts";
 
 interface Figure {
@@ -195,7 +196,54 @@ async function wear(): Promise<void> {
   );
 }
 
-const BENCHES = { ingest, drain, memory, wear };
+async function backlog(): Promise<void> {
+  const seen = await inFolder(measureBacklog);
+  const drain = { many: median(seen.drainMany), few: median(seen.drainFew), rows: median(seen.drainRows) };
+  note({
+    name: "drain with 10,000,000 waiting, against 100,000 waiting",
+    value: drain.many / drain.few,
+    unit: "",
+    bound: 0.95,
+    is: "least",
+    detail: `${perSecond(drain.many)} against ${perSecond(drain.few)}`,
+  });
+  note({
+    name: "drain, against a row per reading (SQLite rows, gzip, POST)",
+    value: drain.few / drain.rows,
+    unit: "",
+    bound: 1.2,
+    is: "least",
+    detail: `${perSecond(drain.few)} against ${perSecond(drain.rows)}`,
+  });
+  note({
+    name: "start to ready with 10,000,000 waiting",
+    value: seen.startSeconds,
+    unit: "s",
+    bound: 3,
+    is: "most",
+    detail: `${seen.startSecondsFew.toFixed(2)} s with 100,000`,
+  });
+  const more = seen.residentMany - seen.residentNone;
+  note({
+    name: "resident memory with 10,000,000 waiting, beyond that with none",
+    value: more,
+    unit: "MiB",
+    bound: 30,
+    is: "most",
+    detail: `${seen.residentMany.toFixed(1)} against ${seen.residentNone.toFixed(1)}`,
+  });
+  const [alone, draining] = [median(seen.ingestAlone), median(seen.ingestDraining)];
+  note({
+    name: "ingest while draining, against ingest alone",
+    value: draining / alone,
+    unit: "",
+    bound: 0.6,
+    is: "least",
+    detail: `${perSecond(draining)} against ${perSecond(alone)}, 10,000,000 waiting`,
+  });
+}
+
+const BENCHES = { ingest, drain, memory, wear, backlog };
 const asJson = process.argv.includes("--json");
 const wanted = process.argv.slice(2).filter((arg) => !arg.startsWith("--"));
 for (const [name, bench] of Object.entries(BENCHES)) {

@@ -86,13 +86,19 @@ describe("defaults", () => {
     assert.equal(config.gateway.id, hostname());
   });
 
-  test("nothing has a default that the contract does not give, but for the routes, the estimate of wear and the clock's wait", async (t) => {
+  test("nothing has a default that the contract does not give, but for a few that docs/decisions gives reasons for", async (t) => {
     const { config } = await load(t, "");
     const known = new Set(scalars(parse(CONTRACT)).map(([path]) => path));
     const others = scalars(config)
       .map(([path]) => path)
       .filter((path) => !known.has(path) && !path.startsWith("/mqtt/routes/"));
-    assert.deepEqual(others.sort(), ["/gateway/id", "/outbox/cardEndurance", "/outbox/waitForClock"]);
+    assert.deepEqual(others.sort(), [
+      "/gateway/id",
+      "/outbox/cardEndurance",
+      "/outbox/waitForClock",
+      "/uplink/backlog",
+      "/uplink/catchUpRate",
+    ]);
     assert.deepEqual(
       config.mqtt.routes.map(({ topic, class: name, priority }) => [topic, name, priority]),
       [

@@ -8,6 +8,7 @@ import { Command } from "commander";
 import { pino } from "pino";
 import { addDeadLettersCommand } from "#src/cli/dead-letters.js";
 import { addOutboxCommand } from "#src/cli/outbox.js";
+import { addReplayCommand } from "#src/cli/replay.js";
 import { addStatusCommand } from "#src/cli/status.js";
 import type { Terminal } from "#src/cli/terminal.js";
 import { systemClock } from "#src/kernel/clock.js";
@@ -34,18 +35,20 @@ async function run(
   args: readonly string[],
   pause: Terminal["pause"] = async () => false,
   installed?: string,
+  interrupted: Promise<void> = new Promise(() => {}),
+  interactive = false,
 ): Promise<string> {
   const written: string[] = [];
   const terminal: Terminal = {
     env: {},
-    interactive: false,
+    interactive,
     installedConfig: () => installed,
     write: (text) => void written.push(text),
     pause,
   };
   const program = new Command("summit-edge").exitOverride().configureOutput({ writeErr: () => {}, writeOut: () => {} });
   addStatusCommand(program, terminal);
-  addOutboxCommand(program, terminal);
+  addReplayCommand(addOutboxCommand(program, terminal), terminal, () => interrupted);
   addDeadLettersCommand(program, terminal);
   inheritOverrides(program);
   await program.parseAsync(args, { from: "user" });
@@ -226,6 +229,60 @@ test("dropping everything wants --yes, and a selection is either ids or all: usa
 test("a fault of the outbox keeps its code and hint on its way to the operator", async () => {
   view.fault = new GatewayError({ code: "OUTBOX_BUSY", op: "outbox.peek", message: "busy", hint: "Free some disk." });
   await assert.rejects(run(["outbox", "peek", "--url", url]), withCode("OUTBOX_BUSY", /Free some disk/));
+});
+
+test("a replay shows how it fares until it is done", async () => {
+  const range = ["--from", "2026-07-01T12:00:00Z", "--to", "2026-07-01T13:00:00Z"];
+  let polls = 0;
+  const pause = async () => {
+    const progress = view.replayProgress;
+    assert.ok(progress);
+    polls++;
+    if (polls === 1) view.replayProgress = { ...progress, state: "sending", total: 1000, sent: 250 };
+    if (polls === 2) view.replayProgress = { ...progress, state: "done", total: 1000, sent: 990, damaged: 4 };
+    return true;
+  };
+  const shown = await run(
+    ["outbox", "replay", "--url", url, ...range, "--source", "mast-3"],
+    pause,
+    undefined,
+    undefined,
+    true,
+  );
+  assert.match(shown, /Counting/);
+  assert.match(shown, /250 of 1,000 readings sent again, 25 %/);
+  assert.match(shown, /990 of 1,000 readings sent again\. 4 could not be read back\. 6 were kept for long enough/);
+  const { source, rate } = view.replays[0] as { source: string; rate: number };
+  assert.deepEqual({ source, rate }, { source: "mast-3", rate: 500 });
+});
+
+test("a replay that is interrupted, refused or ended by the daemon is a failure that says what to do next", async () => {
+  const range = ["--from", "2026-07-01T12:00:00Z", "--to", "2026-07-01T13:00:00Z"];
+  const replay = (pause: () => Promise<boolean>, interrupted?: Promise<void>) =>
+    run(["outbox", "replay", "--url", url, ...range], pause, undefined, interrupted);
+  await assert.rejects(
+    replay(async () => true, Promise.resolve()),
+    withCode("REPLAY_STOPPED", /same range/),
+  );
+  view.replayProgress = undefined;
+  const gone = async () => {
+    view.replayProgress = undefined;
+    return true;
+  };
+  await assert.rejects(replay(gone), withCode("REPLAY_STOPPED"));
+  view.replayRefusal = "running";
+  await assert.rejects(
+    replay(async () => true),
+    withCode("REPLAY_RUNNING", /--stop/),
+  );
+  await assert.rejects(run(["outbox", "replay", "--url", url, "--stop"]), withCode("REPLAY_NOT_RUNNING"));
+  const nobody = `http://127.0.0.1:${await freePort()}`;
+  await assert.rejects(run(["outbox", "replay", "--url", nobody, ...range]), withCode("DAEMON_NEEDED", /[Ss]tart/));
+  await assert.rejects(run(["outbox", "replay", "--url", url]), { exitCode: 2 });
+  await assert.rejects(run(["outbox", "replay", "--url", url, "--from", range[3] ?? "", "--to", range[1] ?? ""]), {
+    exitCode: 2,
+  });
+  await assert.rejects(run(["outbox", "replay", "--url", url, "--from", "yesterday"]), /2026-07-01T12:00:00Z/);
 });
 
 test("every command explains itself", async () => {

@@ -169,7 +169,10 @@ test("what every route answers is what the OpenAPI document says", async () => {
     for (const [method, operation] of Object.entries(operations)) {
       const [type, media] = Object.entries(operation.responses["200"]?.content ?? {})[0] ?? [];
       const url = path.replace("{id}", deadLetter(1).id);
-      const answer = method === "get" ? await get(url) : await post(url, { ids: ["x"] });
+      const body = url.endsWith("/replay")
+        ? { from: "2026-07-01T12:00:00Z", to: "2026-07-01T13:00:00Z" }
+        : { ids: ["x"] };
+      const answer = method === "post" ? await post(url, body) : await call(method.toUpperCase(), url);
       assert.equal(answer.status, 200, `${method} ${path}`);
       if (type !== "application/json") continue;
       const valid = ajv.compile(media?.schema ?? false);
@@ -200,6 +203,45 @@ test("a page of another site cannot write, neither by rebinding its name nor by 
   assertProblem(await drop({ origin: "http://evil.example" }), 403, "FORBIDDEN_ORIGIN");
   assert.equal(view.deadLetters.length, 1);
   assert.equal((await drop({ origin: `http://localhost:${server.port}` })).status, 200);
+});
+
+test("a replay is asked for by range, tells how it fares in RFC 3339, and is ended", async () => {
+  assert.deepEqual((await get("/api/v1/outbox/replay")).json.state, "none");
+  const body = { from: "2026-07-01T12:00:00Z", to: "2026-07-01T15:00:00+02:00", class: "smoke" };
+  const { status, json } = await post("/api/v1/outbox/replay", body);
+  assert.equal(status, 200);
+  const { from, to, rate, state, total, sent } = json;
+  assert.deepEqual([from, to], ["2026-07-01T12:00:00.000Z", "2026-07-01T13:00:00.000Z"]);
+  assert.deepEqual({ rate, state, total, sent }, { rate: 500, state: "counting", total: null, sent: 0 });
+  const asked = { from: Date.UTC(2026, 6, 1, 12), to: Date.UTC(2026, 6, 1, 13), class: "smoke", rate: 500 };
+  assert.deepEqual(view.replays, [asked]);
+  assert.equal((await call("DELETE", "/api/v1/outbox/replay")).json.state, "stopped");
+  for (const wrong of [
+    {},
+    { from: "yesterday", to: "today" },
+    { from: "2026-13-01T00:00:00Z", to: "2026-13-02T00:00:00Z" },
+    { from: body.to, to: body.from },
+    { ...body, rate: 0 },
+    { ...body, rate: "fast" },
+    { ...body, colour: "red" },
+  ])
+    assertProblem(await post("/api/v1/outbox/replay", wrong), 400, "VALIDATION_FAILED");
+  view.replayRefusal = "nothing-kept";
+  const refused = await post("/api/v1/outbox/replay", body);
+  assertProblem(refused, 409, "REPLAY_NOTHING_KEPT");
+  assert.match(refused.json.hint, /outbox\.keepDelivered/);
+  assert.equal(view.replays.length, 1);
+});
+
+test("a page of another site can neither begin a replay nor end one", async () => {
+  const body = JSON.stringify({ from: "2026-07-01T12:00:00Z", to: "2026-07-01T13:00:00Z" });
+  for (const method of ["POST", "DELETE"]) {
+    const sent = method === "POST" ? body : undefined;
+    const from = (headers: Record<string, string>) => call(method, "/api/v1/outbox/replay", sent, headers);
+    assertProblem(await from({ host: "evil.example:8480" }), 403, "FORBIDDEN_HOST");
+    assertProblem(await from({ origin: "http://evil.example" }), 403, "FORBIDDEN_ORIGIN");
+  }
+  assert.equal(view.replays.length, 0);
 });
 
 test("an operating fault of the outbox answers 503 with its own code and hint", async () => {

@@ -72,8 +72,13 @@ export class MemoryBatchSource implements BatchSource {
 
   async lease(limits: BatchLimits): Promise<Batch | undefined> {
     this.#waiting.sort(inOrder);
-    const heldBack = this.#waiting.filter(({ seq }) => seq <= limits.heldBackThrough);
-    const candidates = limits.heldBackTurn && heldBack.length > 0 ? heldBack : this.#waiting;
+    const { lanes } = limits;
+    const wanted = this.#waiting.filter(
+      ({ priority }) => lanes === undefined || (lanes === "critical") === (priority === "critical"),
+    );
+    const heldBack = wanted.filter(({ seq }) => seq <= limits.heldBackThrough);
+    const turn = limits.heldBackTurn && wanted[0]?.priority !== "critical" && heldBack.length > 0;
+    const candidates = turn ? heldBack : wanted;
     const [first] = candidates;
     if (first === undefined) return undefined;
     const replayed = first.seq <= limits.heldBackThrough;

@@ -8,6 +8,8 @@ import type {
   Liveness,
   OutboxAdmin,
   OutboxView,
+  ReplayAdmin,
+  ReplayProgress,
   Selection,
   SourceView,
   StoredReading,
@@ -157,6 +159,29 @@ export class MemoryGatewayView implements GatewayView {
         const { taken: _, ...result } = this.#take(selection);
         return result;
       },
+    },
+  };
+
+  /** How the replay is to fare. */
+  replayProgress: ReplayProgress | undefined;
+  /** What a replay was asked for, in order. */
+  readonly replays: object[] = [];
+  /** Set to refuse a replay. */
+  replayRefusal: "running" | "nothing-kept" | "no-uplink" | undefined;
+
+  readonly replay: ReplayAdmin = {
+    start: async (request) => {
+      if (this.replayRefusal !== undefined) return this.replayRefusal;
+      this.replays.push(request);
+      const none = { total: undefined, sent: 0, refused: 0, damaged: 0 };
+      this.replayProgress ??= { ...request, ...none, state: "counting", startedAt: NOON };
+      return this.replayProgress;
+    },
+    progress: () => this.replayProgress,
+    stop: async () => {
+      if (this.replayProgress !== undefined)
+        this.replayProgress = { ...this.replayProgress, state: "stopped", endedAt: NOON };
+      return this.replayProgress;
     },
   };
 

@@ -16,6 +16,7 @@ export function outboxSettings(dataDir: string, changes: Partial<OutboxSettings>
     reserveFreeDisk: 0,
     maxDeadLetters: 1000,
     waitForClock: 120_000,
+    keepDelivered: 0,
     bootId: "boot",
     commitDelay: { critical: 0, high: 0, normal: 0, low: 0 },
     block: { maxReadings: 500, maxBytes: 512 * 1024 },

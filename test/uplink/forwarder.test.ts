@@ -1,7 +1,8 @@
 /** When the forwarder sends what, when it waits, and how it stops. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { MAX_NEWER_IN_A_ROW, MAX_SETTLING } from "#src/uplink/forwarder.js";
+import { MAX_SETTLING } from "#src/uplink/forwarder.js";
+import { MAX_NEWER_IN_A_ROW } from "#src/uplink/turns.js";
 import type { MemoryBatchSource } from "../support/memory-batch-source.ts";
 import { TestClock } from "../support/test-clock.ts";
 import { rig } from "./forwarder-rig.ts";
@@ -316,8 +317,8 @@ describe("order", () => {
     source.add(10);
     await until(() => waiting() === 1 && source.onLease === 10, "one in flight, one fetched ahead");
     source.add(1, "critical");
+    await until(() => waiting() === 2, "it goes beside the one in flight");
     release();
-    await until(() => waiting() === 1, "the next is in flight");
     release();
     await until(() => source.delivered.length >= 6, "delivered");
     const critical = source.delivered.findIndex(({ priority }) => priority === "critical");

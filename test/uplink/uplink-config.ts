@@ -8,6 +8,8 @@ export function uplinkConfig(url: string, changes: Partial<UplinkConfig> = {}): 
     tls: {},
     batch: { maxReadings: 500, maxBytes: 512 * 1024, linger: 0, compression: "gzip" },
     concurrency: 1,
+    backlog: "oldest-first",
+    catchUpRate: 0,
     reachability: 1000,
     timeouts: { connect: 5000, read: 30_000, write: 10_000 },
     retry: { initial: 5, max: 20 },
