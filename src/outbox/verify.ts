@@ -55,7 +55,7 @@ export function verify(file: string, options: VerifyOptions): VerifyReport {
       store.close();
     }
   } catch (thrown) {
-    if (!isDamageAtOpen(thrown)) throw unreadable(file, thrown);
+    if (structure === undefined && !isDamageAtOpen(thrown)) throw unreadable(file, thrown);
     findings.add(`reading ends here: ${messageOf(thrown)}`);
   }
   return findings.report();

@@ -2,6 +2,7 @@
 import { copyFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
+import Database from "better-sqlite3";
 import type { Observation } from "#src/observation/observation.js";
 import type { Batch, BatchLimits, Settlement } from "#src/outbox/batch.js";
 import { Engine, type NewBlock } from "#src/outbox/engine.js";
@@ -77,9 +78,8 @@ export function idsIn(batch: Batch): string[] {
   return (JSON.parse(text.toString()) as { observations: Observation[] }).observations.map(({ id }) => id);
 }
 
-/** Leases and settles until nothing is left; returns the ids in the order in which they went out. */
-export function drain(engine: Engine): string[] {
-  const ids: string[] = [];
+/** Leases and settles until nothing is left; returns `ids` with those that went out, in order. */
+export function drain(engine: Engine, ids: string[] = []): string[] {
   for (let batch = engine.lease(LIMITS); batch !== undefined; batch = engine.lease(LIMITS)) {
     ids.push(...idsIn(batch));
     settle(engine, batch, { delivered: [{ from: 0, to: batch.count }], deadLettered: [] });
@@ -156,6 +156,39 @@ export function flip(path: string, bit: number): void {
   writeFileSync(path, bytes);
 }
 
+/** Damages the page with the block at or after `key`, so that SQLite cannot go on there; the file still opens. */
+export function breakLeaf(file: string, key: number): void {
+  const db = new Database(file);
+  let number = db.prepare("SELECT rootpage FROM sqlite_schema WHERE name = 'block'").pluck().get() as number;
+  db.close();
+  const bytes = readFileSync(file);
+  for (;;) {
+    const page = bytes.subarray((number - 1) * 4096, number * 4096);
+    if (page[0] !== 5) break;
+    const cells = Array.from({ length: page.readUInt16BE(3) }, (_, n) => page.readUInt16BE(12 + n * 2));
+    number = page.readUInt32BE(cells.find((at) => rowidAt(page, at + 4) >= key) ?? 8);
+  }
+  flip(file, (number - 1) * 4096 * 8 + 1);
+}
+
+/** The key in the middle of a lane's waiting blocks, which no start looks at where there are enough of them. */
+export function middleKey(file: string, lane: number): number {
+  const db = new Database(file);
+  const keys = db.prepare("SELECT key FROM block WHERE key / 281474976710656 = ? ORDER BY key").pluck().all(lane);
+  db.close();
+  return keys[Math.floor(keys.length / 2)] as number;
+}
+
+/** A variable-length integer of SQLite's; keys of blocks are shorter than nine bytes. */
+function rowidAt(page: Buffer, at: number): number {
+  let value = 0;
+  for (let next = at; ; next++) {
+    const byte = page[next] ?? 0;
+    value = value * 128 + (byte & 0x7f);
+    if (byte < 0x80) return value;
+  }
+}
+
 /** Lets an engine meet a fault as the daemon does: it ends, and is started again, twice at most. */
 export async function drainRestarting(
   folder: string,
@@ -166,7 +199,7 @@ export async function drainRestarting(
     try {
       const late = await opened.checked;
       if (late !== undefined) throw Object.assign(new Error(late), { code: "SQLITE_CORRUPT" });
-      ids.push(...drain(opened.engine));
+      drain(opened.engine, ids);
       return { ids, opened, starts };
     } catch (fault) {
       noteFault(opened.file, fault);
