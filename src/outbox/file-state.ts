@@ -25,6 +25,8 @@ export type FileState = { readonly known?: KnownBooks } & (
   | { readonly state: "suspect"; readonly reason: string }
   /** Damaged for certain: the next start repairs it. `attempts` counts the repairs that did not come to their end. */
   | { readonly state: "damaged"; readonly reason: string; readonly attempts: number }
+  /** A repaired file could not be opened either: no more is copied, until it can be. */
+  | { readonly state: "repaired-in-vain"; readonly reason: string }
   /** A fresh file stands ready as `fresh`: the one in place is to be set aside under the name `aside`. */
   | { readonly state: "replacing"; readonly fresh: string; readonly aside: string }
 );

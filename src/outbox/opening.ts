@@ -3,10 +3,18 @@
  * it is damaged, and only then written to.
  */
 import { existsSync } from "node:fs";
-import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
+import { GatewayError, messageOf } from "../kernel/errors.ts";
 import { contradiction } from "./audit.ts";
 import { emptyLog, faultInBytes, isDamage, isDamageAtOpen, isUnreadable, quickCheckApart } from "./file-check.ts";
-import { type FileState, isUntouched, noteClosed, readState, sizeOf, writeState } from "./file-state.ts";
+import {
+  type FileState,
+  isUntouched,
+  type KnownBooks,
+  noteClosed,
+  readState,
+  sizeOf,
+  writeState,
+} from "./file-state.ts";
 import { lastRepair, type RepairReport, repair } from "./repair.ts";
 import { finishReplacement } from "./set-aside.ts";
 import { Store, type StoreOptions } from "./store.ts";
@@ -26,28 +34,63 @@ export interface Opened<T> {
 /**
  * Opens or creates the file. `build` is what first reads it; where that meets damage, the file is repaired and it is called
  * again.
- * @throws GatewayError OUTBOX_NOT_DURABLE, OUTBOX_TOO_NEW; SQLite's and the system's own errors pass through.
+ * @throws GatewayError OUTBOX_NOT_DURABLE, OUTBOX_TOO_NEW, OUTBOX_BEYOND_REPAIR; SQLite's and the system's own errors pass through.
  */
 export async function openChecked<T>(options: StoreOptions, build: (store: Store) => T): Promise<Opened<T>> {
   const { file } = options;
   finishReplacement(file);
-  const { fault, checked } = await look(file, readState(file));
-  let report = fault === undefined ? undefined : repair(options, fault);
-  let opened: { store: Store; built: T };
-  try {
-    opened = openAndBuild(options, build);
-  } catch (thrown) {
-    if (!(thrown instanceof Contradiction) && !isDamageAtOpen(thrown)) throw thrown;
-    report = repair(options, messageOf(thrown));
-    opened = openAndBuild(options, build);
-  }
+  const state = readState(file);
+  const { fault, checked } = await look(file, state);
+  const { report, ...opened } =
+    fault === undefined ? tryOpen(options, build, state) : mend(options, build, fault, state);
   const earlier = lastRepair(file);
-  writeState(file, { state: "open", known: known(opened.store) });
+  noteOpen(file, known(opened.store));
   return {
     ...opened,
     repair: report !== undefined ? { report, now: true } : earlier && { report: earlier, now: false },
     checked,
   };
+}
+
+interface Built<T> {
+  readonly store: Store;
+  readonly built: T;
+  readonly report?: RepairReport;
+}
+
+function tryOpen<T>(options: StoreOptions, build: (store: Store) => T, state: FileState | undefined): Built<T> {
+  try {
+    return openAndBuild(options, build);
+  } catch (thrown) {
+    if (!(thrown instanceof Contradiction) && !isDamageAtOpen(thrown)) throw thrown;
+    return mend(options, build, messageOf(thrown), state);
+  }
+}
+
+/** Repairs and opens. What cannot be opened even then is not copied again and again: the card has no use for that. */
+function mend<T>(
+  options: StoreOptions,
+  build: (store: Store) => T,
+  fault: string,
+  state: FileState | undefined,
+): Built<T> {
+  if (state?.state === "repaired-in-vain") throw inVain(options.file, fault);
+  const report = repair(options, fault);
+  try {
+    return { ...openAndBuild(options, build), report };
+  } catch (thrown) {
+    writeState(options.file, { state: "repaired-in-vain", reason: messageOf(thrown) });
+    throw inVain(options.file, messageOf(thrown));
+  }
+}
+
+function inVain(file: string, reason: string): GatewayError {
+  return new GatewayError({
+    code: "OUTBOX_BEYOND_REPAIR",
+    op: "outbox.open",
+    message: `the outbox ${file} was repaired, and still cannot be opened: ${reason}`,
+    hint: "Replace the card. To begin with an empty outbox on this one, move the file and its .state away.",
+  });
 }
 
 /**
@@ -76,11 +119,22 @@ export function openUnchecked(options: StoreOptions): { store: Store; wasClean: 
 export function closeProperly(store: Store, file: string): void {
   const books = known(store);
   store.close();
+  asFarAsPossible(() => noteClosed(file, books));
+}
+
+function noteOpen(file: string, books: KnownBooks): void {
+  asFarAsPossible(() => writeState(file, { state: "open", known: books }));
+}
+
+/**
+ * On a full disk, or a card that takes nothing any more, an older state stays, which promises nothing: it names the file as it was, and
+ * any write makes another of it.
+ */
+function asFarAsPossible(note: () => void): void {
   try {
-    noteClosed(file, books);
-  } catch (fault) {
-    // On a full disk the next start takes this stop for an unclean one, and checks the file.
-    if (codeOf(fault) !== "ENOSPC") throw fault;
+    note();
+  } catch {
+    // The next start checks.
   }
 }
 
@@ -98,11 +152,7 @@ export function noteDamage(file: string, reason: string): void {
 function note(file: string, state: FileState): void {
   const before = readState(file);
   if (before?.state !== "open") return;
-  try {
-    writeState(file, before.known === undefined ? state : { ...state, known: before.known });
-  } catch {
-    // A card that takes nothing any more: the next start finds an unclean stop, and checks.
-  }
+  asFarAsPossible(() => writeState(file, before.known === undefined ? state : { ...state, known: before.known }));
 }
 
 class Contradiction extends Error {}

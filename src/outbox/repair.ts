@@ -9,7 +9,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { type Audit, audit } from "./audit.ts";
 import { writeDurably } from "./durable-file.ts";
-import { readState, writeState } from "./file-state.ts";
+import { type KnownBooks, readState, writeState } from "./file-state.ts";
 import { Pages } from "./pages.ts";
 import { type Salvage, salvage } from "./salvage.ts";
 import { remove, removeOldest, replace, setAside } from "./set-aside.ts";
@@ -32,32 +32,45 @@ export interface RepairReport extends Audit {
   readonly givenUp: boolean;
 }
 
-/** Puts a fresh file in the damaged one's place. Afterwards `options.file` can be opened. */
+/** Puts a fresh file in the damaged one's place. Afterwards `options.file` can be opened. @throws the system's and SQLite's errors */
 export function repair(options: StoreOptions, reason: string): RepairReport {
   const { file } = options;
   const before = readState(file);
   const known = before?.known;
   const attempts = before?.state === "damaged" ? before.attempts : 0;
-  const note = (attempt: number) =>
+  const note = (attempt: number): void =>
     writeState(file, { state: "damaged", reason, attempts: attempt, ...(known !== undefined && { known }) });
   note(attempts + 1);
   const removed = removeOldest(file, "damaged", KEPT - 1);
   const fresh = `${file}.fresh`;
-  remove(fresh);
-  const givenUp = attempts >= MAX_ATTEMPTS;
-  const there = existsSync(file);
-  const salvaged = givenUp || !there ? NOTHING : fill(file, fresh);
-  const store = new Store({ ...options, file: fresh });
-  let found: Audit;
   try {
-    found = audit(store, salvaged, known);
+    remove(fresh);
+    const there = existsSync(file);
+    const givenUp = attempts >= MAX_ATTEMPTS;
+    const salvaged = givenUp || !there ? NOTHING : fill(file, fresh);
+    const found = audited({ ...options, file: fresh }, salvaged, known);
+    const aside = replace(file, fresh, "damaged", undefined);
+    const { cutShort } = salvaged;
+    const report = { ...found, reason, setAside: there ? aside : null, removed, cutShort, givenUp };
+    if (there) writeDurably(`${aside}.report`, `${JSON.stringify(report, undefined, 2)}\n`);
+    return report;
+  } catch (fault) {
+    // An error that was caught (a disk without room, say) is no reason to give up what can be read.
+    if (readState(file)?.state === "damaged") {
+      remove(fresh);
+      note(attempts);
+    }
+    throw fault;
+  }
+}
+
+function audited(options: StoreOptions, salvaged: Salvage, known: KnownBooks | undefined): Audit {
+  const store = new Store(options);
+  try {
+    return audit(store, salvaged, known);
   } finally {
     store.close();
   }
-  const aside = replace(file, fresh, "damaged", undefined);
-  const report = { ...found, reason, setAside: there ? aside : null, removed, cutShort: salvaged.cutShort, givenUp };
-  if (there) writeDurably(`${aside}.report`, `${JSON.stringify(report, undefined, 2)}\n`);
-  return report;
 }
 
 const NOTHING: Salvage = { lanes: new Set(), doubtful: new Set(), cutShort: false };

@@ -61,7 +61,7 @@ export function salvage(damaged: Pages, target: string): Salvage {
 function createSchema(db: Database.Database, version: number): void {
   db.pragma(`page_size = ${PAGE_BYTES}`);
   // The file is nothing until it is whole: should the power go, the repair begins again.
-  db.pragma("journal_mode = OFF");
+  db.pragma("journal_mode = MEMORY");
   db.pragma("synchronous = OFF");
   const known = version >= 1 && version <= MIGRATIONS.length ? version : MIGRATIONS.length;
   for (const step of MIGRATIONS.slice(0, known)) db.exec(step);

@@ -89,13 +89,13 @@ function framesOf(bytes: Buffer, sound: boolean): Frame[] {
     if (!same(own, salts) && !(matches && bitsBetween(own, salts) === 1)) continue;
     const intact = same(own, salts) && computed[0] !== undefined && same(computed[0], stored);
     const flipped = !intact && (matches || computed.some((sums) => mend(words, sums, stored)));
-    const fields = bytesOf(words, bigEndian);
+    const mended = flipped ? bytesOf(words, bigEndian) : undefined;
     frames.push({
-      page: fields.readUInt32BE(0),
-      commit: fields.readUInt32BE(4),
+      page: mended?.readUInt32BE(0) ?? bytes.readUInt32BE(at),
+      commit: mended?.readUInt32BE(4) ?? bytes.readUInt32BE(at + 4),
       intact,
       flipped,
-      image: fields.subarray(8),
+      image: mended?.subarray(8) ?? bytes.subarray(at + FRAME_HEADER_BYTES, at + FRAME_BYTES),
     });
     seeds = intact || computed[0] === undefined ? [stored] : [stored, computed[0]];
   }

@@ -7,6 +7,7 @@ import Database from "better-sqlite3";
 import { quickCheckApart } from "#src/outbox/file-check.js";
 import { type FileState, noteClosed, readState, writeState } from "#src/outbox/file-state.js";
 import { imbalance } from "#src/outbox/ledger.js";
+import { openChecked } from "#src/outbox/opening.js";
 import { seededRandom } from "#src/simulator/random.js";
 import {
   breakLeaf,
@@ -169,5 +170,19 @@ test("a state of an interrupted replacement whose fresh file is gone changes not
   writeState(file, state);
   const opened = await openEngine(folder);
   assert.equal(drain(opened.engine).length, waiting.size);
+  closeEngine(opened);
+});
+
+test("a file that cannot be opened even after a repair is a clear error, and is not copied again at each start", async (t) => {
+  const { folder, file } = await filled(t);
+  const options = { file, maxBytes: 2 ** 30, bootId: "boot" };
+  const broken = (): never => {
+    throw Object.assign(new Error("database disk image is malformed"), { code: "SQLITE_CORRUPT" });
+  };
+  for (let start = 1; start <= 3; start++)
+    await assert.rejects(openChecked(options, broken), { code: "OUTBOX_BEYOND_REPAIR" });
+  assert.equal(setsIn(folder).length, 1);
+  const opened = await openEngine(folder);
+  assert.equal(readState(file)?.state, "open", "what can be opened again is used again");
   closeEngine(opened);
 });
