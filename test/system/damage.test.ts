@@ -221,7 +221,8 @@ test("a flipped bit that turns readings into other readings is found before they
 });
 
 test("control: without the checksum the false readings go out, and nobody notices", async (t) => {
-  const dist = mutant(t, "outbox/store.js", 'return stored === rowCrc(block) ? block : "damaged";', "return block;");
+  const checked = 'return stored === rowCrc(block) ? restamped(block, this.#offsets) : "damaged";';
+  const dist = mutant(t, "outbox/store.js", checked, "return block;");
   const { damaged, received } = await deliveredFalsified(t, dist);
   assert.equal(damaged, 0);
   assert.ok(received > 0);

@@ -66,7 +66,7 @@ test("control: a gateway whose main thread waits for the fsync is held up", { sk
   const commit = 'await this.#worker.call("commit", {';
   const open = 'fs.openSync(this.#settings.dataDir + "/outbox.db")';
   const sync = `const fs = process.getBuiltinModule("fs"), fd = ${open}; fs.fsyncSync(fd); fs.closeSync(fd);`;
-  const dist = mutant(t, "outbox/outbox.js", `const { seconds } = ${commit}`, `${sync}\nconst { seconds } = ${commit}`);
+  const dist = mutant(t, "outbox/outbox.js", `const outcome = ${commit}`, `${sync}\nconst outcome = ${commit}`);
   const lag = await lagUnderLoad(t, { dist });
   assert.ok(lag(0.9) > SYNC_MS / 2);
 });
