@@ -7,8 +7,8 @@ import type {
   OutboxStats,
   StoredReading,
 } from "../operations/view.ts";
+import type { Books } from "./books.ts";
 import type { DeadLetterChange, DeadLetterSelection } from "./dead-letters.ts";
-import type { Books } from "./engine.ts";
 import type { PeekedReading } from "./inspection.ts";
 import { addLedgers } from "./ledger.ts";
 import { HIGH_WATER, LOW_WATER } from "./room-watch.ts";

@@ -1,6 +1,6 @@
 /** What the outbox hands to an uplink, and what the uplink hands back. Types only: the uplink never sees the store. */
 import type { Priority } from "../observation/observation.ts";
-import type { KeptState } from "./engine.ts";
+import type { KeptState } from "./books.ts";
 import type { ReplayBatchLimits, ReplayCount, ReplayCursor, ReplaySelection, ReplayTake } from "./replaying.ts";
 
 /** Positions of readings in a leased batch, `from` included, `to` not. */

@@ -12,13 +12,16 @@
 import type { ClockQuality } from "../observation/observation.ts";
 import { AgeClock } from "./age-clock.ts";
 import type { Batch, BatchLimits, IndexRange, Settlement } from "./batch.ts";
-import { idOf, placeOf, rebuilt, runsOf, textsOf } from "./block.ts";
+import { placeOf } from "./block.ts";
+import type { Books, KeptState, Notice } from "./books.ts";
 import { ClockHold } from "./clock-hold.ts";
+import type { Commit, Committed, NewBlock } from "./commit.ts";
+import { DamagedBlocks } from "./damaged-blocks.ts";
 import { type DeadLetterChange, type DeadLetterSelection, DeadLetters } from "./dead-letters.ts";
 import { Kept } from "./kept.ts";
-import { type Fate, fatesOf, type Lease, type LeasedBlock } from "./lease.ts";
+import { Leasing } from "./leasing.ts";
 import type { Ledger } from "./ledger.ts";
-import { isHeldBack, Queue, roomFor } from "./queue.ts";
+import { Queue } from "./queue.ts";
 import {
   NO_LEASE,
   type ReplayBatchLimits,
@@ -28,78 +31,12 @@ import {
   type ReplaySelection,
   type ReplayTake,
 } from "./replaying.ts";
-import { requestOf, type Sender } from "./request.ts";
-import type { BlockClock } from "./restamp.ts";
-import { Retention, type RetentionSettings, type Room } from "./retention.ts";
-import { encodeSegment, SEPARATOR, type Segment, segmentOf } from "./segment.ts";
-import { expand, type Run, slice } from "./sequence.ts";
+import { Retention, type RetentionSettings } from "./retention.ts";
+import { encodeSegment } from "./segment.ts";
+import { Settling } from "./settling.ts";
 import { PAGE_BYTES } from "./sizes.ts";
-import {
-  BANDS,
-  Band,
-  type Block,
-  type BlockHead,
-  bandEnd,
-  bandOf,
-  bandStart,
-  classify,
-  type DeadLetter,
-  LANES,
-  type Store,
-  seqOf,
-} from "./store.ts";
-
-/** Readings of one lane that are committed together, as the face collected them. */
-export interface NewBlock {
-  readonly lane: number;
-  readonly runs: readonly Run[];
-  readonly count: number;
-  /** The observations' JSON in UTF-8, joined by `SEPARATOR`. */
-  readonly text: Uint8Array;
-  readonly observedFrom: number;
-  readonly observedTo: number;
-  readonly acceptedAt: number;
-  readonly acceptedMonotonic: number;
-  readonly clock: BlockClock;
-}
-
-/** Everything that one transaction does. */
-export interface Commit {
-  readonly blocks: readonly NewBlock[];
-  readonly settlements: readonly { readonly lease: number; readonly settlement: Settlement }[];
-  /** Copies recognised since the last commit. */
-  readonly duplicates: number;
-}
-
-/** What became of a commit. Its settlements are durable in any case. */
-export interface Committed {
-  /** How many of the blocks, from the first on, are durable. */
-  readonly stored: number;
-  /** Whether the next one found no room: the others are to be tried again later. */
-  readonly full: boolean;
-}
-
-/** What there is, in numbers, after a change. */
-export interface Books {
-  /** By lane. */
-  readonly ledgers: readonly Ledger[];
-  /** Readings that could be leased at once, by lane. */
-  readonly available: readonly number[];
-  /** Until readings that wait for a later try, or for the clock, are due, ms; `undefined` where none do. */
-  readonly deferredDueIn: number | undefined;
-  readonly lastSeq: number;
-  readonly deadLetters: number;
-  /** Whether the wall time of this boot is known, so that what is read from the file is restamped. */
-  readonly clockKnown: boolean;
-  /** In use: used pages × page size + WAL. */
-  readonly bytes: number;
-  readonly walBytes: number;
-  readonly room: Room;
-  /** Until the next reading has waited for `maxAge`, ms; `undefined` where none waits. */
-  readonly expiresIn: number | undefined;
-  /** When the oldest waiting reading was accepted, on this boot's monotonic clock (ms); `undefined` where none waits. */
-  readonly oldestSince: number | undefined;
-}
+import { BANDS, Band, type BlockHead, bandEnd, bandStart, type DeadLetter, LANES, type Store } from "./store.ts";
+import { classify } from "./store-fault.ts";
 
 type Figures = Pick<Books, "bytes" | "walBytes" | "oldestSince" | "room" | "expiresIn">;
 
@@ -120,34 +57,9 @@ export interface EngineOptions {
   readonly onNotice: (notice: Notice) => void;
 }
 
-/** The file was repaired: at this start (`now`), or earlier, and the damaged one is still there. */
-export interface RepairNotice {
-  readonly kind: "repaired";
-  readonly now: boolean;
-  readonly damaged: number;
-  readonly salvaged: number;
-  readonly setAside: string | null;
-  readonly detail: string;
-}
-
-/** What is kept for replay. */
-export interface KeptState {
-  /** The id of the block kept last. */
-  readonly through: number;
-  /** Delivered readings are being kept now. */
-  readonly keeps: boolean;
-  readonly any: boolean;
-}
-
-export type Notice =
-  | { readonly kind: "damaged"; readonly readings: number; readonly detail: string }
-  | { readonly kind: "dead-letters-dropped"; readonly ids: readonly string[] }
-  | RepairNotice;
-
 export class Engine {
   readonly #store: Store;
   readonly #options: EngineOptions;
-  readonly #leases = new Map<number, Lease>();
   readonly #hold: ClockHold;
   readonly #queue: Queue;
   readonly #letters: DeadLetters;
@@ -155,8 +67,9 @@ export class Engine {
   readonly #retention: Retention;
   readonly #kept: Kept;
   readonly #replaying: Replaying;
-  readonly #sender: Sender;
-  #nextLease = NO_LEASE + 1;
+  readonly #damaged: DamagedBlocks;
+  readonly #leasing: Leasing;
+  readonly #settling: Settling;
   #ledgers: Ledger[];
   #lastSeq: number;
   #figures: Figures;
@@ -187,8 +100,12 @@ export class Engine {
       freeDisk: options.freeDisk,
       takeOut: (head, lane, fate) => this.#takeOut(head, lane, fate),
     });
-    this.#sender = { gatewayId: options.gatewayId, outboxId: store.outboxId };
-    this.#replaying = new Replaying(store.kept, this.#sender, options.now);
+    const sender = { gatewayId: options.gatewayId, outboxId: store.outboxId };
+    this.#replaying = new Replaying(store.kept, sender, options.now);
+    this.#damaged = new DamagedBlocks(store, this.#queue, options);
+    const parts = { store, queue: this.#queue, letters: this.#letters, kept: this.#kept, now: options.now };
+    this.#settling = new Settling(parts);
+    this.#leasing = new Leasing({ ...parts, damaged: this.#damaged, sender });
     this.#figures = this.#measure();
   }
 
@@ -241,25 +158,10 @@ export class Engine {
   /** The next readings to send, or `undefined`. */
   lease(limits: BatchLimits): Batch | undefined {
     if (limits.linkBackAt !== undefined) this.#hold.linkBack(limits.linkBackAt);
-    for (;;) {
-      const taken = this.#queue.next(limits);
-      if (taken.length === 0) return undefined;
-      const first = taken[0]?.head as BlockHead;
-      if (taken.length === 1 && exceeds(first, limits) && first.count > 1) {
-        this.#split(first, limits);
-        continue;
-      }
-      const segments = this.#segments(taken.map(({ head }) => head.key));
-      if (segments === undefined) continue;
-      const lease: Lease = {
-        blocks: taken.map(({ head, lane }) => ({ key: head.key, lane, count: head.count, runs: runsOf(head) })),
-        count: taken.reduce((sum, { head }) => sum + head.count, 0),
-        replayed: isHeldBack(first, limits),
-        compression: limits.compression,
-        sentAt: new Date(this.#options.now()).toISOString(),
-      };
-      return this.#register(lease, segments, limits);
-    }
+    const { damaged } = this.#damaged;
+    const batch = this.#leasing.lease(limits);
+    if (this.#damaged.damaged !== damaged) this.#refresh();
+    return batch;
   }
 
   /** The clock is synchronised: this boot's wall time is its monotonic time plus `offsetMs`. Nothing waits for it any more. */
@@ -268,18 +170,14 @@ export class Engine {
     this.#hold.end();
   }
 
-  /** A part of a leased batch as a request of its own. */
+  /** A part of a batch as a request of its own. */
   part(leaseId: number, range: IndexRange): Batch {
-    if (leaseId === NO_LEASE) return this.#replaying.part(range);
-    const lease = this.#lease(leaseId);
-    const texts = this.#texts(lease).slice(range.from, range.to);
-    return this.#batch(leaseId, lease, range, [segmentOf(texts)]);
+    return leaseId === NO_LEASE ? this.#replaying.part(range) : this.#leasing.part(leaseId, range);
   }
 
-  /** The ids of a lease's readings, in order. */
+  /** The ids of a batch's readings, in order. */
   ids(leaseId: number): string[] {
-    if (leaseId === NO_LEASE) return this.#replaying.ids();
-    return this.#texts(this.#lease(leaseId)).map(idOf);
+    return leaseId === NO_LEASE ? this.#replaying.ids() : this.#leasing.ids(leaseId);
   }
 
   /** The file is about to be closed: the books stay as they are, without looking into it again. */
@@ -392,198 +290,15 @@ export class Engine {
   /** Within a transaction: takes a waiting block out for a fate. Returns what to do in memory once it has been committed. */
   #takeOut(head: BlockHead, lane: number, fate: "evicted" | "expired"): () => void {
     // Its own count is believed only where its checksum matches.
-    if (this.#store.block(head.key) === "damaged") return this.#setAsideWithin(head.key);
+    if (this.#store.block(head.key) === "damaged") return this.#damaged.setAsideWithin(head.key);
     this.#store.deleteBlock(head.key);
     this.#store.addToLedger(lane, { pending: -head.count, [fate]: head.count });
     return () => this.#queue.left(lane, head.key, head.count);
   }
 
-  #register(lease: Lease, segments: readonly Segment[], limits: BatchLimits): Batch {
-    const id = this.#nextLease++;
-    const batch = this.#batch(id, lease, { from: 0, to: lease.count }, segments, limits.compression);
-    this.#leases.set(id, lease);
-    this.#queue.take(lease.blocks);
-    return batch;
-  }
-
-  #batch(
-    leaseId: number,
-    lease: Lease,
-    range: IndexRange,
-    segments: readonly Segment[],
-    compression: BatchLimits["compression"] = lease.compression,
-  ): Batch {
-    const runs = slice(
-      lease.blocks.flatMap((block) => block.runs),
-      range.from,
-      range.to,
-    );
-    const { replayed, sentAt } = lease;
-    const lane = lease.blocks[0]?.lane ?? 0;
-    return requestOf(this.#sender, { lease: leaseId, range, runs, segments, lane, replayed, sentAt }, compression);
-  }
-
-  /** Blocks' bodies; `undefined` where one was damaged and has been set aside. Nothing else of a block is believed before. */
-  #segments(keys: readonly number[]): Segment[] | undefined {
-    const segments: Segment[] = [];
-    for (const key of keys) {
-      const block = this.#store.block(key);
-      if (block === undefined) throw new Error(`block ${key} vanished`);
-      if (block === "damaged") {
-        this.#setAside(key);
-        return undefined;
-      }
-      segments.push(block);
-    }
-    return segments;
-  }
-
-  #texts(lease: Lease): string[] {
-    return lease.blocks.flatMap(({ key }) => {
-      const block = this.#store.block(key);
-      if (block === undefined || block === "damaged") throw new Error(`block ${key} vanished from under its lease`);
-      return textsOf(block);
-    });
-  }
-
-  #setAside(key: number): void {
-    const effect = this.#store.transaction(() => this.#setAsideWithin(key));
-    effect();
-    this.#refresh();
-  }
-
-  /** Within a transaction. Returns what to do once it has been committed. */
-  #setAsideWithin(key: number): () => void {
-    const band = bandOf(key);
-    const lane = band % LANES;
-    const detail = `checksum of the block at sequence number ${seqOf(key)} does not match`;
-    // The row itself is not to be believed, its count included: what is missing in the books was in it.
-    this.#store.setAside(key, this.#options.now(), detail);
-    const left = this.#store.countIn(Band.waiting(lane)) + this.#store.countIn(Band.deferred(lane));
-    const readings = Math.max(0, (this.#store.ledgers()[lane]?.pending ?? 0) - left);
-    this.#store.addToLedger(lane, { pending: -readings, damaged: readings });
-    return () => {
-      this.#queue.recount(lane);
-      this.#options.onNotice({ kind: "damaged", readings, detail });
-    };
-  }
-
-  /** Cuts a block that today's limits no longer allow into blocks that they do. */
-  #split(head: BlockHead, limits: BatchLimits): void {
-    const block = this.#store.block(head.key);
-    if (block === undefined) return;
-    if (block === "damaged") {
-      this.#setAside(head.key);
-      return;
-    }
-    const texts = textsOf(block);
-    const numbers = expand(runsOf(block));
-    this.#store.transaction(() => {
-      this.#store.deleteBlock(block.key);
-      let from = 0;
-      while (from < texts.length) {
-        let to = from + 1;
-        let bytes = Buffer.byteLength(texts[from] ?? "");
-        while (to < texts.length && to - from < limits.maxReadings) {
-          bytes += SEPARATOR.length + Buffer.byteLength(texts[to] ?? "");
-          if (bytes > roomFor(limits)) break;
-          to++;
-        }
-        this.#store.insertBlock(rebuilt(block, bandOf(block.key), texts.slice(from, to), numbers.slice(from, to)));
-        from = to;
-      }
-    });
-  }
-
-  /** Within a transaction: the fates of one lease. Returns what to do in memory once it has been committed. */
-  #settle(leaseId: number, settlement: Settlement): (() => void)[] {
-    const lease = this.#lease(leaseId);
-    const fates = fatesOf(lease.count, settlement);
-    const effects: (() => void)[] = [() => this.#end(leaseId, lease)];
-    let at = 0;
-    for (const block of lease.blocks) {
-      const own = fates?.slice(at, at + block.count);
-      at += block.count;
-      if (own === undefined) this.#deliverWhole(block, effects);
-      else if (own.some((fate) => fate !== "waiting"))
-        this.#settleBlock(block, own, settlement, at - block.count, effects);
-      else effects.push(() => this.#queue.lookAgainFrom(block.lane, block.key));
-    }
-    return effects;
-  }
-
-  #deliverWhole(block: LeasedBlock, effects: (() => void)[]): void {
-    this.#kept.keepWhole(block.key);
-    this.#store.deleteBlock(block.key);
-    this.#store.addToLedger(block.lane, { pending: -block.count, delivered: block.count });
-    effects.push(() => this.#queue.left(block.lane, block.key, block.count));
-  }
-
-  #settleBlock(
-    leased: LeasedBlock,
-    fates: readonly Fate[],
-    settlement: Settlement,
-    offset: number,
-    effects: (() => void)[],
-  ): void {
-    if (fates.every((fate) => fate === "delivered")) {
-      this.#deliverWhole(leased, effects);
-      return;
-    }
-    const block = this.#store.block(leased.key);
-    if (block === undefined || block === "damaged")
-      throw new Error(`block ${leased.key} vanished from under its lease`);
-    const texts = textsOf(block);
-    const numbers = expand(leased.runs);
-    const pick = (wanted: Fate) => fates.flatMap((fate, index) => (fate === wanted ? [index] : []));
-    const those = (indexes: readonly number[], band: number): Block =>
-      rebuilt(
-        block,
-        band,
-        indexes.map((index) => texts[index] ?? ""),
-        indexes.map((index) => numbers[index] ?? 0),
-      );
-    const rewrite = (indexes: readonly number[], band: number): number | undefined => {
-      if (indexes.length === 0) return undefined;
-      const next = those(indexes, band);
-      this.#store.insertBlock(next);
-      return next.key;
-    };
-    const { lane } = leased;
-    const dead = pick("dead");
-    const deliveredOnes = pick("delivered");
-    const delivered = deliveredOnes.length;
-    const later = pick("later");
-    this.#store.deleteBlock(leased.key);
-    if (delivered > 0 && this.#kept.keeps) this.#kept.keepPart(those(deliveredOnes, bandOf(leased.key)));
-    const waitingKey = rewrite(pick("waiting"), bandOf(leased.key));
-    const laterKey = rewrite(later, Band.deferred(lane));
-    for (const index of dead) {
-      const reading = texts[index] ?? "";
-      const reason = settlement.deadLettered.find((letter) => letter.index === offset + index);
-      this.#letters.bury(
-        { seq: numbers[index] ?? 0, id: idOf(reading), lane, reading, refusedAt: this.#options.now() },
-        reason ?? { code: "unknown", detail: "" },
-      );
-    }
-    this.#store.addToLedger(lane, { pending: -delivered - dead.length, delivered, deadLettered: dead.length });
-    if (waitingKey !== undefined) effects.push(() => this.#queue.lookAgainFrom(lane, waitingKey));
-    effects.push(() => {
-      this.#queue.left(lane, leased.key, delivered + dead.length + later.length);
-      this.#queue.defer(lane, later.length, settlement.retryLater?.delayMs ?? 0);
-      if (laterKey !== undefined) this.#queue.passOver(lane, laterKey);
-    });
-  }
-
-  #end(leaseId: number, lease: Lease): void {
-    this.#leases.delete(leaseId);
-    this.#queue.release(lease.blocks);
-  }
-
-  #lease(id: number): Lease {
-    const lease = this.#leases.get(id);
-    if (lease === undefined) throw new Error(`there is no lease ${id}`);
-    return lease;
+  #settle(id: number, settlement: Settlement): (() => void)[] {
+    const lease = this.#leasing.of(id);
+    return [() => this.#leasing.end(id, lease), ...this.#settling.settle(lease, settlement)];
   }
 
   #refreshAfter<T>(result: T): T {
@@ -618,8 +333,4 @@ export class Engine {
     this.#figures = this.#measure();
     this.#queue.endFinishedPasses();
   }
-}
-
-function exceeds(head: BlockHead, limits: BatchLimits): boolean {
-  return head.count > limits.maxReadings || head.rawBytes > roomFor(limits);
 }

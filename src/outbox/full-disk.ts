@@ -6,10 +6,11 @@
  * Invariant: readings are stored only while such a reserve is there; its space is for fates.
  */
 import type { ClockQuality } from "../observation/observation.ts";
-import type { Commit, Engine } from "./engine.ts";
+import type { Commit } from "./commit.ts";
+import type { Engine } from "./engine.ts";
 import type { CommitOutcome, TendOutcome } from "./protocol.ts";
 import { diskSpace, type Reserve, releaseReserve } from "./reserve.ts";
-import { classify } from "./store.ts";
+import { classify } from "./store-fault.ts";
 
 const ENOUGH_TO_OPEN = 1024 * 1024;
 

@@ -3,7 +3,7 @@
  * commit may wait for company. Holds no timers and does no I/O.
  */
 import { type Observation, PRIORITIES } from "../observation/observation.ts";
-import type { NewBlock } from "./engine.ts";
+import type { NewBlock } from "./commit.ts";
 import { ENVELOPE_BYTES, SEPARATOR } from "./segment.ts";
 import { append, type Run } from "./sequence.ts";
 import { LANES } from "./store.ts";

@@ -9,25 +9,26 @@
  *
  * It does not decide what is sent when (the forwarder does), and it does not touch the file (the worker does).
  */
-import { Histogram } from "prom-client";
 import type { Clock } from "../kernel/clock.ts";
 import type { Conditions } from "../kernel/conditions.ts";
 import type { Telemetry } from "../kernel/telemetry.ts";
 import { type ClockQuality, type Observation, PRIORITIES, type Priority } from "../observation/observation.ts";
 import type { Batch, BatchLimits, BatchSource, IndexRange, ReplaySource, Settlement } from "./batch.ts";
+import type { Books, KeptState } from "./books.ts";
+import { CommitWriter, type PendingSettlement } from "./commit-writer.ts";
 import type { DeadLetterChange, DeadLetterSelection } from "./dead-letters.ts";
-import type { Books, KeptState, NewBlock, Notice } from "./engine.ts";
 import { type Acceptance, type BlockLimits, Gathering } from "./gathering.ts";
 import type { PeekedReading } from "./inspection.ts";
 import { KeptUpkeep } from "./kept-upkeep.ts";
 import { addLedgers, type Ledger } from "./ledger.ts";
+import { tell } from "./notices.ts";
 import { ObservationWriter } from "./observation-text.ts";
-import type { CommitOutcome, Operation, Operations, TendOutcome } from "./protocol.ts";
+import type { Operation, Operations, TendOutcome } from "./protocol.ts";
 import { RecentIds } from "./recent-ids.ts";
 import type { ReplayBatchLimits, ReplayCount, ReplayCursor, ReplaySelection, ReplayTake } from "./replaying.ts";
 import type { ProvisionalStamp } from "./restamp.ts";
 import type { RetentionSettings } from "./retention.ts";
-import { type Hold, RoomWatch } from "./room-watch.ts";
+import { RoomWatch } from "./room-watch.ts";
 import { largestShare } from "./sizes.ts";
 import type { DeadLetter } from "./store.ts";
 import { Tending } from "./tending.ts";
@@ -41,12 +42,9 @@ const MAX_UNCOMMITTED = 8 * 1024 * 1024;
 const SETTLE_DELAY_MS = 500;
 /** As many settlements do not wait. */
 const MANY_SETTLEMENTS = 4;
-/** How often readings that found no room are tried again; fates that come meanwhile are tried with them at once. */
-const NO_ROOM_RETRY_MS = 1000;
 /** How often the offset of the clock is offered to a file on a full disk. */
 const DISK_FULL_RETRY_MS = 1000;
 const NO_COPIES: readonly Observation[] = [];
-const COMMIT_SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 
 export interface OutboxSettings extends RetentionSettings {
   readonly gatewayId: string;
@@ -75,19 +73,13 @@ export interface OutboxContext {
   readonly onFatal: (error: Error, ioError: boolean) => void;
 }
 
-interface PendingSettlement {
-  readonly lease: number;
-  readonly settlement: Settlement;
-  readonly committed: () => void;
-}
-
 export class Outbox implements BatchSource, ReplaySource {
   readonly #settings: OutboxSettings;
   readonly #context: OutboxContext;
   readonly #writer: ObservationWriter;
   readonly #recent = new RecentIds(RECENT_IDS);
   readonly #delays: Readonly<Record<Priority, number>>;
-  readonly #commitSeconds: Histogram;
+  readonly #committer: CommitWriter;
   readonly #keptUpkeep: KeptUpkeep;
   readonly #waitingListeners = new Set<() => void>();
   readonly #reliefListeners: (() => void)[] = [];
@@ -105,10 +97,6 @@ export class Outbox implements BatchSource, ReplaySource {
   #cancelTimer: (() => void) | undefined;
   #cancelDeferred: (() => void) | undefined;
   #soon = false;
-  #commits = 0;
-  /** Why the group that is being committed waits. */
-  #hold: Hold | undefined;
-  #tryAgain: () => void = () => {};
   /** The daemon stops, and readings were given up that nobody may take for stored. */
   #gaveUp = false;
   #flushing = false;
@@ -131,11 +119,15 @@ export class Outbox implements BatchSource, ReplaySource {
       keepDelivered: settings.keepDelivered,
       purge: () => this.#ask("purgeKept", context.clockQuality()),
     });
-    this.#commitSeconds = new Histogram({
-      name: "summit_edge_outbox_commit_seconds",
-      help: "Duration of a commit, fsync included.",
-      buckets: COMMIT_SECONDS_BUCKETS,
-      registers: [context.telemetry.metrics],
+    this.#committer = new CommitWriter({
+      clock: context.clock,
+      metrics: context.telemetry.metrics,
+      room: this.#room,
+      worker: () => this.#worker,
+      books: () => this.#known,
+      newSettlements: () => this.#settlements.splice(0),
+      stopping: () => this.#flushing,
+      onFatal: (error, ioError) => this.#fatal(error, ioError),
     });
   }
 
@@ -151,7 +143,7 @@ export class Outbox implements BatchSource, ReplaySource {
       { ...worker, recentIds: RECENT_IDS },
       {
         books: (books) => outbox.#noteBooks(books),
-        notice: (notice) => outbox.#note(notice),
+        notice: (notice) => tell(notice, context),
         damageFound: (detail) => outbox.#fatal(new Error(`the outbox's file is damaged: ${detail}`), true),
         died: (error) => outbox.#fatal(error, false),
       },
@@ -214,7 +206,7 @@ export class Outbox implements BatchSource, ReplaySource {
    * comes with one waits at its source.
    */
   get refusing(): boolean {
-    return this.#hold === "outbox-full" && this.#settings.whenFull === "refuse";
+    return this.#committer.hold === "outbox-full" && this.#settings.whenFull === "refuse";
   }
 
   /** Calls `listener` once when `saturated` and `refusing` have become false. */
@@ -245,7 +237,7 @@ export class Outbox implements BatchSource, ReplaySource {
       const dueAt = this.#context.clock.monotonic() + (givesBack ? 0 : SETTLE_DELAY_MS);
       this.#settleDueAt = Math.min(this.#settleDueAt, dueAt);
       this.#schedule();
-      this.#tryAgain();
+      this.#committer.tryAgain();
     });
   }
 
@@ -282,7 +274,7 @@ export class Outbox implements BatchSource, ReplaySource {
 
   /** Commits since the start. */
   get commits(): number {
-    return this.#commits;
+    return this.#committer.commits;
   }
 
   /**
@@ -349,7 +341,7 @@ export class Outbox implements BatchSource, ReplaySource {
       this.#flushing = true;
       if (this.#dead) this.#becomeIdle();
       else this.#schedule();
-      this.#tryAgain();
+      this.#committer.tryAgain();
     });
   }
 
@@ -429,10 +421,11 @@ export class Outbox implements BatchSource, ReplaySource {
     this.#settleDueAt = Number.POSITIVE_INFINITY;
     this.#duplicates = 0;
     this.#committing = group;
-    const written = await this.#write(group.seal(this.#acceptance()), settlements, duplicates);
+    const written = await this.#committer.write(group.seal(this.#acceptance()), settlements, duplicates);
     if (written === "dead") return;
     this.#committing = undefined;
     this.#duplicatesCommitting = 0;
+    if (written === "given-up") this.#giveUp();
     // What has gathered meanwhile has waited long enough: the card writes it while acknowledgements go out.
     if (this.#gathering.count > 0) void this.#commit();
     else this.#schedule();
@@ -441,76 +434,11 @@ export class Outbox implements BatchSource, ReplaySource {
     if (!this.saturated) for (const listener of this.#reliefListeners.splice(0)) listener();
   }
 
-  /**
-   * Writes one commit, waiting for room where there is none: fates are written meanwhile, so that delivery goes on and its
-   * deletions make room. `given-up` where the daemon stops before there is any, `dead` where the process ends.
-   */
-  async #write(
-    group: readonly NewBlock[],
-    settlements: readonly PendingSettlement[],
-    copies: number,
-  ): Promise<"written" | "given-up" | "dead"> {
-    let blocks = group;
-    let owed = settlements;
-    let duplicates = copies;
-    for (;;) {
-      const outcome = await this.#try(blocks, owed, duplicates);
-      if (outcome === "dead") return "dead";
-      if (outcome === "disk-full") this.#holdFor(outcome);
-      else {
-        blocks = blocks.slice(outcome.stored);
-        owed = [];
-        duplicates = 0;
-        this.#holdFor(outcome.hold);
-        if (blocks.length === 0) return "written";
-      }
-      if (this.#hold !== undefined) {
-        if (this.#flushing) return this.#giveUp(owed);
-        await this.#roomOrTime();
-      }
-      owed = [...owed, ...this.#settlements.splice(0)];
-    }
-  }
-
-  #holdFor(hold: Hold | undefined): void {
-    this.#hold = hold;
-    this.#room.hold(hold);
-    this.#room.note(this.#known);
-  }
-
-  /** Until it is worth trying again: after a while, or when there are fates to write, or the daemon stops. */
-  #roomOrTime(): Promise<void> {
-    if (this.#settlements.length > 0) return Promise.resolve();
-    return new Promise((resolve) => {
-      const cancel = this.#context.clock.after(NO_ROOM_RETRY_MS, () => this.#tryAgain());
-      this.#tryAgain = () => {
-        this.#tryAgain = () => {};
-        cancel();
-        resolve();
-      };
-    });
-  }
-
-  /** What the worker made of it; `disk-full` where not even the fates could be written. */
-  async #try(
-    blocks: readonly NewBlock[],
-    settlements: readonly PendingSettlement[],
-    duplicates: number,
-  ): Promise<CommitOutcome | "disk-full" | "dead"> {
-    try {
-      const fates = settlements.map(({ lease, settlement }) => ({ lease, settlement }));
-      const outcome = await this.#worker.call("commit", { blocks, settlements: fates, duplicates });
-      this.#commitSeconds.observe(outcome.seconds);
-      this.#room.diskFull(outcome.diskFull);
-      this.#commits++;
-      for (const { committed } of settlements) committed();
-      return outcome;
-    } catch (thrown) {
-      const fault = thrown instanceof WorkerFault ? thrown.report.fault : "other";
-      if (fault === "disk-full") return "disk-full";
-      this.#fatal(thrown instanceof Error ? thrown : new Error(String(thrown)), fault === "io-error");
-      return "dead";
-    }
+  /** The daemon stops and there is no room: what was never acknowledged is left to its senders. */
+  #giveUp(): void {
+    this.#context.telemetry.log.warn("stops without room for more: readings that were not acknowledged are not kept");
+    this.#gaveUp = true;
+    this.#gathering = new Gathering(this.#settings.block);
   }
 
   async #tend(): Promise<TendOutcome> {
@@ -524,16 +452,6 @@ export class Outbox implements BatchSource, ReplaySource {
         this.#fatal(thrown instanceof Error ? thrown : new Error(String(thrown)), fault === "io-error");
       return { more: false, diskFull: true };
     }
-  }
-
-  /** The daemon stops and there is no room: what was never acknowledged is left to its senders. */
-  #giveUp(settlements: readonly PendingSettlement[]): "given-up" {
-    this.#context.telemetry.log.warn("stops without room for more: readings that were not acknowledged are not kept");
-    this.#gaveUp = true;
-    this.#gathering = new Gathering(this.#settings.block);
-    // Fates that could not be written are forgotten: what was sent is sent again.
-    for (const { committed } of settlements) committed();
-    return "given-up";
   }
 
   /** What readings without a time of their own are stored with while the clock's first synchronisation may yet come. */
@@ -569,28 +487,6 @@ export class Outbox implements BatchSource, ReplaySource {
   /** Readings put off are due: the worker's answer brings the new numbers. */
   async #lookForDue(): Promise<void> {
     if (!this.#dead) await this.ping().catch((error: Error) => this.#fatal(error, false));
-  }
-
-  #note(notice: Notice): void {
-    const { log } = this.#context.telemetry;
-    if (notice.kind === "damaged") {
-      log.error(
-        { readings: notice.readings },
-        `${notice.detail}; it was set aside and its readings counted as damaged`,
-      );
-      this.#context.conditions.raise(
-        "outbox",
-        "damaged",
-        "degraded",
-        `${notice.readings} stored readings could not be read back (${notice.detail}); check the card`,
-      );
-    } else if (notice.kind === "repaired") {
-      const { salvaged, damaged, setAside, detail } = notice;
-      if (notice.now) log.error({ salvaged, damaged, setAside }, detail);
-      this.#context.conditions.raise("outbox", "repaired", "degraded", detail);
-    } else {
-      log.warn({ ids: notice.ids }, "dead letters beyond outbox.maxDeadLetters were dropped, oldest first");
-    }
   }
 
   #fatal(error: Error, ioError: boolean): void {

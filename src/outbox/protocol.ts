@@ -1,12 +1,14 @@
 /** What the main thread and the outbox's worker say to each other. Types only. */
 import type { ClockQuality, Priority } from "../observation/observation.ts";
 import type { Batch, BatchLimits, IndexRange } from "./batch.ts";
+import type { Books, KeptState, Notice } from "./books.ts";
+import type { Commit } from "./commit.ts";
 import type { DeadLetterChange, DeadLetterSelection } from "./dead-letters.ts";
-import type { Books, Commit, KeptState, Notice } from "./engine.ts";
 import type { PeekedReading } from "./inspection.ts";
 import type { ReplayBatchLimits, ReplayCount, ReplayCursor, ReplaySelection, ReplayTake } from "./replaying.ts";
 import type { RetentionSettings } from "./retention.ts";
-import type { DeadLetter, StoreFault } from "./store.ts";
+import type { DeadLetter } from "./store.ts";
+import type { StoreFault } from "./store-fault.ts";
 
 /** What the worker is started with. */
 export interface WorkerSettings extends RetentionSettings {

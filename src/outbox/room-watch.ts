@@ -4,7 +4,7 @@
  */
 import type { Clock } from "../kernel/clock.ts";
 import type { Conditions } from "../kernel/conditions.ts";
-import type { Books } from "./engine.ts";
+import type { Books } from "./books.ts";
 import type { Ledger } from "./ledger.ts";
 
 /** From this fill on an operator is warned, before anything is lost. */

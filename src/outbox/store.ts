@@ -8,13 +8,14 @@ import { randomUUID } from "node:crypto";
 import { statSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import Database from "better-sqlite3";
-import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
+import { GatewayError } from "../kernel/errors.ts";
 import { KeptTable } from "./kept-table.ts";
 import type { Ledger } from "./ledger.ts";
 import { MIGRATIONS } from "./migrations.ts";
 import { diskSpace } from "./reserve.ts";
 import { type BlockClock, restamped } from "./restamp.ts";
 import { PAGE_BYTES, type Sizes, sizesFor } from "./sizes.ts";
+import { classify } from "./store-fault.ts";
 
 /** Lanes are numbered as PRIORITIES are ordered: 0 is critical. */
 export const LANES = 4;
@@ -404,7 +405,7 @@ function prepare(db: Database.Database) {
       thinned = thinned + @thinned, dead_lettered = dead_lettered + @deadLettered, damaged = damaged + @damaged,
       duplicates = duplicates + @duplicates WHERE lane = @lane`),
     ledgers: db.prepare(`SELECT accepted, pending, delivered, expired, evicted, thinned, dead_lettered AS deadLettered,
-      damaged, duplicates FROM ledger ORDER BY lane`),
+      damaged, duplicates FROM ledger WHERE lane >= 0 AND lane < ${LANES} ORDER BY lane`),
     insertLetter: db.prepare(`INSERT OR REPLACE INTO dead_letter
       VALUES (@seq, @id, @lane, @code, @detail, @problem, @refusedAt, @reading)`),
     deleteLetter: db.prepare("DELETE FROM dead_letter WHERE seq = ?"),
@@ -492,25 +493,4 @@ function rowCrc(block: Block): number {
     "rawCrc",
   ];
   return crc32(body, crc32(fields.map((field) => head[field]).join("|")));
-}
-
-/** What a fault of SQLite means for the daemon. */
-export type StoreFault = "disk-full" | "io-error" | "other";
-
-/**
- * `disk-full` can be waited out; after `io-error` the connection's state is unknown and the process must end. The -shm file
- * holds nothing that lasts: where it cannot grow (SQLITE_IOERR_SHMSIZE), the transaction was not made, and that is all.
- */
-export function classify(thrown: unknown): StoreFault {
-  const code = codeOf(thrown) ?? "";
-  if (code === "SQLITE_FULL" || code === "SQLITE_IOERR_SHMSIZE") return "disk-full";
-  // EIO: met in the files beside the database, by our own hand.
-  if (code === "EIO" || /^SQLITE_(IOERR|CORRUPT|NOTADB|CANTOPEN|READONLY)/.test(code)) return "io-error";
-  return "other";
-}
-
-/** One line about a fault, for the log. */
-export function describe(thrown: unknown): string {
-  const code = codeOf(thrown);
-  return code === undefined ? messageOf(thrown) : `${code}: ${messageOf(thrown)}`;
 }

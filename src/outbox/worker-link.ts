@@ -2,7 +2,7 @@
 import { Worker } from "node:worker_threads";
 import { GatewayError } from "../kernel/errors.ts";
 import type { ClockQuality } from "../observation/observation.ts";
-import type { Books, Notice } from "./engine.ts";
+import type { Books, Notice } from "./books.ts";
 import type { FaultReport, Operation, Operations, Reply, Request, WorkerSettings } from "./protocol.ts";
 
 /** A request that the worker could not perform. */

@@ -16,7 +16,8 @@ import type { FaultReport, Operation, Operations, Reply, Request, WorkerSettings
 import { repairText } from "./repair.ts";
 import { diskSpace, Reserve } from "./reserve.ts";
 import { NO_GROWTH } from "./retention.ts";
-import { classify, type Store } from "./store.ts";
+import type { Store } from "./store.ts";
+import { classify } from "./store-fault.ts";
 
 const port = parentPort;
 if (port === null) throw new Error("the outbox's worker runs in a worker thread only");

@@ -2,7 +2,7 @@
 import type { TestContext } from "node:test";
 import type { ClockQuality } from "#src/observation/observation.js";
 import { PRIORITIES } from "#src/observation/observation.js";
-import type { Committed } from "#src/outbox/engine.js";
+import type { Committed } from "#src/outbox/commit.js";
 import { Engine } from "#src/outbox/engine.js";
 import { Gathering } from "#src/outbox/gathering.js";
 import { addLedgers, type Ledger } from "#src/outbox/ledger.js";

@@ -133,7 +133,7 @@ test("control: with synchronous=NORMAL a kill at an fsync loses acknowledged rea
 test("control: a gateway that goes on after a failed commit loses acknowledged readings", { skip }, async (t) => {
   const dist = mutant(
     t,
-    "outbox/outbox.js",
+    "outbox/commit-writer.js",
     'if (fault === "disk-full")\n                return "disk-full";',
     'if (fault === "io-error") return { stored: blocks.length, diskFull: false, seconds: 0 };',
   );
