@@ -10,6 +10,7 @@ import { dirname } from "node:path";
 import Database from "better-sqlite3";
 import { MIGRATIONS } from "./migrations.ts";
 import { PAGE_BYTES, type Pages } from "./pages.ts";
+import { LANES } from "./store.ts";
 import { type Row, TableRows, type Value } from "./table-rows.ts";
 
 /** What stays free on the file system for the daemon's work, a sixteenth of a small one: a salvage that comes to this ends early. */
@@ -153,8 +154,9 @@ function fits(values: readonly Value[], { columns }: Table, shorter: boolean): b
 
 const FATES = ["pending", "delivered", "expired", "evicted", "thinned", "dead_lettered", "damaged"];
 
-/** A ledger's row proves itself: its fates add up. */
+/** A ledger's row proves itself: it is a lane's, and its fates add up. */
 function isLedger(row: Row, { columns }: Table): boolean {
+  if (row.rowid < 0 || row.rowid >= LANES) return false;
   const numbers = new Map(columns.map(({ name }, at) => [name, Number(row.values[at] ?? 0)]));
   if ([...numbers.values()].some((value) => value < 0)) return false;
   return FATES.reduce((rest, fate) => rest - (numbers.get(fate) ?? 0), numbers.get("accepted") ?? 0) === 0;

@@ -7,6 +7,7 @@ import { mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
+import Database from "better-sqlite3";
 import { imbalance } from "#src/outbox/ledger.js";
 import { seededRandom } from "#src/simulator/random.js";
 import {
@@ -108,6 +109,17 @@ test(`a hundred flipped bits at once (seed ${SEED}): found, set aside, the rest 
   const outcome = await recovered(folder, "a hundred bits");
   assert.ok(outcome.delivered > original.waiting.size / 4, "most blocks are whole");
   t.diagnostic(JSON.stringify(outcome));
+});
+
+test("a lane of the ledger that has got another number is a lost one: it is mended from what was noted at the last stop", async (t) => {
+  const folder = damaged(t, (file) => {
+    const db = new Database(file);
+    db.exec("UPDATE ledger SET lane = 35 WHERE lane = 3");
+    db.close();
+  });
+  const outcome = await recovered(folder, "lane 35");
+  assert.ok(outcome.repaired);
+  assert.equal(outcome.damaged, 0);
 });
 
 test("bits all over the file's header flipped: nothing is lost", async (t) => {
