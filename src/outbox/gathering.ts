@@ -22,20 +22,50 @@ const SEPARATOR_BYTES = Buffer.from(SEPARATOR);
 /** UTF-8 takes no more for one UTF-16 code unit. */
 const MAX_BYTES_PER_UNIT = 3;
 
+/** Spare buffers, and the largest of them: a busy site commits a few blocks at a time. */
+const MOST_SPARE = 4;
+const LARGEST_SPARE_BYTES = 256 * 1024;
+
+/**
+ * Memory for blocks, shared with the worker: nothing is copied on the way to it, and what was written is used again, because
+ * new memory for each commit takes longer than all the rest of it.
+ */
+export class BlockMemory {
+  readonly #spare: Buffer[] = [];
+
+  take(): Buffer {
+    return this.#spare.pop() ?? sharedBuffer(FIRST_BYTES);
+  }
+
+  /** Nobody looks at it any more. */
+  giveBack(buffer: Buffer): void {
+    if (this.#spare.length < MOST_SPARE && buffer.length <= LARGEST_SPARE_BYTES) this.#spare.push(buffer);
+  }
+}
+
+function sharedBuffer(bytes: number): Buffer {
+  return Buffer.from(new SharedArrayBuffer(bytes));
+}
+
 /** A block that is being written: as bytes from the start, so that its size is known and its text is held once. */
 class OpenBlock {
   readonly lane: number;
   count = 0;
   /** Some of its readings are to be restamped. */
   provisional = false;
-  #bytes = Buffer.allocUnsafeSlow(FIRST_BYTES);
+  #bytes: Buffer;
   #used = 0;
   #runs: Run[] = [];
   #observedFrom = "~";
   #observedTo = "";
 
-  constructor(lane: number) {
+  constructor(lane: number, memory: Buffer) {
     this.lane = lane;
+    this.#bytes = memory;
+  }
+
+  get memory(): Buffer {
+    return this.#bytes;
   }
 
   /** Adds a reading; `false`, and nothing is changed, where the block would be larger than `maxBytes` and is not empty. */
@@ -61,8 +91,7 @@ class OpenBlock {
       lane: this.lane,
       runs: this.#runs,
       count: this.count,
-      // A copy of its own: a view would take the whole of its buffer along on the way to the worker.
-      text: new Uint8Array(this.#bytes.subarray(0, this.#used)),
+      text: new Uint8Array(this.#bytes.buffer, this.#bytes.byteOffset, this.#used),
       observedFrom: Date.parse(this.#observedFrom),
       observedTo: Date.parse(this.#observedTo),
     };
@@ -70,7 +99,7 @@ class OpenBlock {
 
   #makeRoom(bytes: number): void {
     if (bytes <= this.#bytes.length) return;
-    const larger = Buffer.allocUnsafeSlow(Math.max(bytes, this.#bytes.length * 2));
+    const larger = sharedBuffer(Math.max(bytes, this.#bytes.length * 2));
     this.#bytes.copy(larger, 0, 0, this.#used);
     this.#bytes = larger;
   }
@@ -78,6 +107,7 @@ class OpenBlock {
 
 export class Gathering {
   readonly #limits: BlockLimits;
+  readonly #memory: BlockMemory;
   /** In the order in which they were begun. */
   readonly #blocks: OpenBlock[] = [];
   /** The one that takes the lane's next reading, by lane. */
@@ -90,7 +120,8 @@ export class Gathering {
   dueAt = Number.POSITIVE_INFINITY;
   #full = false;
 
-  constructor(limits: BlockLimits) {
+  constructor(limits: BlockLimits, memory = new BlockMemory()) {
+    this.#memory = memory;
     this.#limits = { maxReadings: limits.maxReadings, maxBytes: limits.maxBytes - ENVELOPE_BYTES };
   }
 
@@ -120,8 +151,13 @@ export class Gathering {
     return this.#blocks.sort((a, b) => a.lane - b.lane).map((block) => block.seal(acceptance));
   }
 
+  /** Gives the blocks' memory back, once they are stored or given up. */
+  release(): void {
+    for (const block of this.#blocks) this.#memory.giveBack(block.memory);
+  }
+
   #begin(lane: number): OpenBlock {
-    const block = new OpenBlock(lane);
+    const block = new OpenBlock(lane, this.#memory.take());
     this.#blocks.push(block);
     this.#open[lane] = block;
     return block;

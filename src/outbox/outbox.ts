@@ -17,7 +17,7 @@ import type { Batch, BatchLimits, BatchSource, IndexRange, ReplaySource, Settlem
 import type { Books, KeptState } from "./books.ts";
 import { CommitWriter, type PendingSettlement } from "./commit-writer.ts";
 import type { DeadLetterChange, DeadLetterSelection } from "./dead-letters.ts";
-import { type Acceptance, type BlockLimits, Gathering } from "./gathering.ts";
+import { type Acceptance, type BlockLimits, BlockMemory, Gathering } from "./gathering.ts";
 import type { PeekedReading } from "./inspection.ts";
 import { KeptUpkeep } from "./kept-upkeep.ts";
 import { addLedgers, type Ledger } from "./ledger.ts";
@@ -78,6 +78,7 @@ export class Outbox implements BatchSource, ReplaySource {
   readonly #context: OutboxContext;
   readonly #writer: ObservationWriter;
   readonly #recent = new RecentIds(RECENT_IDS);
+  readonly #memory = new BlockMemory();
   readonly #delays: Readonly<Record<Priority, number>>;
   readonly #committer: CommitWriter;
   readonly #keptUpkeep: KeptUpkeep;
@@ -112,7 +113,7 @@ export class Outbox implements BatchSource, ReplaySource {
     this.#tending = new Tending(context.clock, () => this.#tend());
     this.#writer = new ObservationWriter(settings.gatewayId);
     this.#delays = settings.commitDelay;
-    this.#gathering = new Gathering(block);
+    this.#gathering = new Gathering(block, this.#memory);
     this.#keptUpkeep = new KeptUpkeep({
       clock: context.clock,
       log: context.telemetry.log,
@@ -416,13 +417,14 @@ export class Outbox implements BatchSource, ReplaySource {
     const settlements = this.#settlements;
     const duplicates = this.#duplicates;
     this.#duplicatesCommitting = duplicates;
-    this.#gathering = new Gathering(this.#settings.block);
+    this.#gathering = new Gathering(this.#settings.block, this.#memory);
     this.#settlements = [];
     this.#settleDueAt = Number.POSITIVE_INFINITY;
     this.#duplicates = 0;
     this.#committing = group;
     const written = await this.#committer.write(group.seal(this.#acceptance()), settlements, duplicates);
     if (written === "dead") return;
+    group.release();
     this.#committing = undefined;
     this.#duplicatesCommitting = 0;
     if (written === "given-up") this.#giveUp();
@@ -438,7 +440,7 @@ export class Outbox implements BatchSource, ReplaySource {
   #giveUp(): void {
     this.#context.telemetry.log.warn("stops without room for more: readings that were not acknowledged are not kept");
     this.#gaveUp = true;
-    this.#gathering = new Gathering(this.#settings.block);
+    this.#gathering = new Gathering(this.#settings.block, this.#memory);
   }
 
   async #tend(): Promise<TendOutcome> {

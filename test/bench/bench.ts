@@ -70,13 +70,13 @@ async function ingest(): Promise<void> {
       },
     ];
     for (const { name, bound, connections } of loads) {
-      const load = { connections, window: 50, messages: 40_000 };
+      const load = { connections, window: 50, messages: 150_000 };
       const [mine, theirs] = await compare(ours, { port: stock.port }, load);
       const detail = `${perSecond(mine)} against ${perSecond(theirs)}`;
       note({ name, value: mine / theirs, unit: "", bound, is: "least", detail });
     }
     const tls = { port: daemon.ports.mqtts, ca: daemon.ca };
-    const [secure, plain] = await compare(tls, ours, { connections: 10, window: 50, messages: 40_000 });
+    const [secure, plain] = await compare(tls, ours, { connections: 10, window: 50, messages: 150_000 });
     note({
       name: "durable ingest over TLS, against plain",
       value: secure / plain,
