@@ -474,7 +474,7 @@ export class Outbox implements BatchSource, ReplaySource {
   }
 
   #noteBooks(books: Books): void {
-    const before = this.#books === undefined ? 0 : sum(this.#books.available);
+    const before = this.#books?.available;
     this.#books = books;
     this.#room.note(books);
     this.#tending.note(books.expiresIn);
@@ -483,7 +483,9 @@ export class Outbox implements BatchSource, ReplaySource {
       books.deferredDueIn === undefined
         ? undefined
         : this.#context.clock.after(books.deferredDueIn, () => void this.#lookForDue());
-    if (sum(books.available) > before) for (const listener of this.#waitingListeners) listener();
+    // By lane: where low readings were evicted for critical ones, fewer wait in all.
+    const more = books.available.some((count, lane) => count > (before?.[lane] ?? 0));
+    if (more) for (const listener of this.#waitingListeners) listener();
   }
 
   /** Readings put off are due: the worker's answer brings the new numbers. */

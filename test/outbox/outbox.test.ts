@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -348,4 +349,22 @@ test("a file from a newer program is refused, not touched", async (t) => {
   file.pragma(`user_version = ${MIGRATIONS.length + 1}`);
   file.close();
   await assert.rejects(openOutbox(folder), { code: "OUTBOX_TOO_NEW" });
+});
+
+test("a critical reading for which a larger low block was evicted wakes whoever sends", async (t) => {
+  const outbox = await openOutbox(temporaryFolder(t), { maxBytes: 2 ** 21 });
+  const incompressible = () => Buffer.from(Array.from({ length: 16 }, () => randomUUID()).join("")).toString("base64");
+  const low = () => observation({ priority: "low", attributes: { text: incompressible() } });
+  while (outbox.ledger().evicted === 0) await committed(outbox, Array.from({ length: 100 }, low));
+  let woken = 0;
+  outbox.onWaiting(() => woken++);
+  let evicting = 0;
+  for (let n = 1; n <= 50; n++) {
+    const before = outbox.ledger().evicted;
+    await committed(outbox, [observation({ priority: "critical", attributes: { text: incompressible() } })]);
+    if (outbox.ledger().evicted > before) evicting++;
+    assert.equal(woken, n, `for critical reading ${n}`);
+  }
+  assert.ok(evicting > 0, "some of them needed room");
+  await outbox.close();
 });
