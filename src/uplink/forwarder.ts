@@ -18,6 +18,7 @@ import { messageOf } from "../kernel/errors.ts";
 import type { Logger } from "../kernel/telemetry.ts";
 import { PRIORITIES, type Priority } from "../observation/observation.ts";
 import type { Batch, BatchLimits, BatchSource, ReplaySource, Settlement } from "../outbox/batch.ts";
+import { DeadLetterLog } from "./dead-letter-log.ts";
 import { type Delivered, Delivery, type DeliveryParts, NOTHING_KNOWN } from "./delivery.ts";
 import type { Permit } from "./gate.ts";
 import { type LastFailure, Line } from "./line.ts";
@@ -81,6 +82,7 @@ export class Forwarder {
   readonly #line: Line;
   readonly #size: BatchSize;
   readonly #metrics: UplinkMetrics;
+  readonly #deadLetterLog: DeadLetterLog;
   readonly #delivery: DeliveryParts;
   readonly #stopping = new AbortController();
   readonly #abort = new AbortController();
@@ -122,6 +124,7 @@ export class Forwarder {
     });
     this.#size = new BatchSize(config.batch);
     this.#progress = new Progress(clock, transport.longestPostMs + STUCK_MARGIN_MS);
+    this.#deadLetterLog = new DeadLetterLog(log, clock);
     this.#metrics = new UplinkMetrics(parts.metrics, () => this.#line.breaker !== "closed");
     this.#delivery = {
       source,
@@ -364,6 +367,7 @@ export class Forwarder {
       .watch(() => this.#parts.source.settle(batch, settlement))
       .then(() => {
         this.#metrics.settled(settlement);
+        this.#deadLetterLog.settled(settlement);
         if (settlement !== NOTHING_KNOWN) this.#parts.conditions.clear("uplink", OUTBOX_CONDITION);
       })
       .catch((error: unknown) => this.#outboxFailed(error))

@@ -54,7 +54,7 @@ describe("a batch that is accepted", () => {
 describe("a batch of which readings are rejected by name", () => {
   for (const status of [200, 207]) {
     it(`is settled but for those; they are dead-lettered with their reasons: ${status}`, async (t) => {
-      const { source, metric, wrong } = await rig(t, {
+      const { source, metric, wrong, lines } = await rig(t, {
         reply: ({ observations }) => ({
           status,
           body: {
@@ -76,6 +76,12 @@ describe("a batch of which readings are rejected by name", () => {
         ],
       );
       assert.equal(source.settlements.length, 1);
+      const told = lines.filter(({ level }) => level === "warn");
+      assert.deepEqual(
+        told.map(({ readings, code, detail }) => [readings, code, detail]),
+        [[3, "bad-9", "is 9"]],
+      );
+      assert.match(told[0]?.msg ?? "", /refused readings for good; see summit-edge dead-letters list/);
       assert.deepEqual(wrong(), []);
       assert.equal(await metric("summit_edge_readings_dead_lettered_total", { code: "bad-9" }), 1);
       assert.equal(await metric("summit_edge_uplink_requests_total", { outcome: "partial" }), 1);
@@ -252,7 +258,10 @@ describe("a batch that is refused", () => {
     await until(() => source.pending === 0, "all settled");
     assert.equal(source.deadLettered.length, 40);
     assert.equal(forwarder.status().breaker, "closed");
-    assert.equal(lines.filter(({ level }) => level === "warn").length, 0);
+    assert.deepEqual(
+      lines.filter(({ level }) => level === "warn").map(({ msg }) => msg.slice(0, 27)),
+      ["fusion refused readings for"],
+    );
   });
 
   it("lets the next one through when it was the breaker's probe", async (t) => {
