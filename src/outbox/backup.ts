@@ -25,7 +25,8 @@ export function backup(
   target: string,
   options: { readonly overwrite: boolean } & Pick<VerifyOptions, "onProgress">,
 ): VerifyReport {
-  if (!existsSync(file)) throw missing(file);
+  if (!existsSync(file))
+    throw missing("outbox.backup", file, "Check gateway.dataDir and outbox.file in the configuration.");
   if (resolve(file) === resolve(target) || (existsSync(target) && !options.overwrite)) {
     throw new GatewayError({
       code: "BACKUP_EXISTS",
@@ -75,7 +76,8 @@ export function restore(
   onProgress: VerifyOptions["onProgress"] = undefined,
 ): Restored {
   const { file } = options;
-  if (!existsSync(source)) throw missing(source);
+  if (!existsSync(source))
+    throw missing("outbox.restore", source, "Check the name; summit-edge outbox backup FILE makes such a copy.");
   finishReplacement(file);
   const there = existsSync(file);
   const present = there ? highestIn(file) : 0;
@@ -145,9 +147,8 @@ function highestIn(file: string): number {
   }
 }
 
-function missing(file: string): GatewayError {
-  const hint = "Check the name; summit-edge outbox backup FILE makes such a copy.";
-  return new GatewayError({ code: "OUTBOX_MISSING", op: "outbox.restore", message: `there is no file ${file}`, hint });
+function missing(op: string, file: string, hint: string): GatewayError {
+  return new GatewayError({ code: "OUTBOX_MISSING", op, message: `there is no file ${file}`, hint });
 }
 
 function damagedBackup(source: string, detail: string, cause?: unknown): GatewayError {

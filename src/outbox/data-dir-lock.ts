@@ -59,7 +59,7 @@ function unusable(dataDir: string, fault: unknown): GatewayError {
     code: "DATA_DIR_UNUSABLE",
     op: "outbox.lock",
     message: `cannot use ${dataDir}: ${messageOf(fault)}`,
-    hint: "check that gateway.dataDir can be made and written by the daemon's user, and that the disk is not full",
+    hint: "check that gateway.dataDir can be made and written by the daemon's user, that it is this user who asks (or root), and that the disk is not full",
     cause: fault,
   });
 }

@@ -1,10 +1,10 @@
 /** The outbox opened by a command while no daemon runs, under the dataDir's lock. */
-import { existsSync } from "node:fs";
+import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Config } from "../config/schema.ts";
 import { bootId } from "../kernel/boot.ts";
 import { systemClock } from "../kernel/clock.ts";
-import { GatewayError } from "../kernel/errors.ts";
+import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 import type { OfflineOutbox } from "../operations/view.ts";
 import { adminOf } from "./admin.ts";
 import { DataDirLock } from "./data-dir-lock.ts";
@@ -16,19 +16,12 @@ import type { Store } from "./store.ts";
 
 /**
  * Opens the file that the configuration names. It is never created here.
- * @throws GatewayError OUTBOX_MISSING, DATA_DIR_LOCKED, OUTBOX_TOO_NEW, …
+ * @throws GatewayError OUTBOX_MISSING, OUTBOX_CANNOT_OPEN, DATA_DIR_LOCKED, OUTBOX_TOO_NEW, …
  */
 export async function openOffline(config: Pick<Config, "gateway" | "outbox">): Promise<OfflineOutbox> {
   const { dataDir } = config.gateway;
   const file = resolve(dataDir, config.outbox.file);
-  if (!existsSync(file)) {
-    throw new GatewayError({
-      code: "OUTBOX_MISSING",
-      op: "outbox.open",
-      message: `there is no outbox at ${file}`,
-      hint: "check gateway.dataDir and outbox.file in the configuration named with --config",
-    });
-  }
+  mustBeThere(file);
   const lock = DataDirLock.acquire(dataDir);
   let store: Store;
   let wasClean: boolean;
@@ -36,7 +29,7 @@ export async function openOffline(config: Pick<Config, "gateway" | "outbox">): P
     ({ store, wasClean } = openUnchecked({ file, maxBytes: config.outbox.maxBytes, bootId: bootId() }));
   } catch (fault) {
     lock.release();
-    throw fault;
+    throw cannotOpen(file, fault);
   }
   const engine = new Engine(store, {
     gatewayId: config.gateway.id,
@@ -67,4 +60,30 @@ export async function openOffline(config: Pick<Config, "gateway" | "outbox">): P
       lock.release();
     },
   };
+}
+
+function mustBeThere(file: string): void {
+  try {
+    statSync(file);
+  } catch (fault) {
+    if (codeOf(fault) !== "ENOENT") throw cannotOpen(file, fault);
+    throw new GatewayError({
+      code: "OUTBOX_MISSING",
+      op: "outbox.open",
+      message: `there is no outbox at ${file}`,
+      hint: "check gateway.dataDir and outbox.file in the configuration named with --config",
+    });
+  }
+}
+
+/** Even a look writes: the lock, and the file's write-ahead log. */
+function cannotOpen(file: string, fault: unknown): unknown {
+  if (fault instanceof GatewayError) return fault;
+  return new GatewayError({
+    code: "OUTBOX_CANNOT_OPEN",
+    op: "outbox.open",
+    message: `cannot open the outbox ${file}: ${messageOf(fault)}`,
+    hint: "Run the command as the daemon's user (sudo -u summit-edge …), or as root; see also that the disk is not full.",
+    cause: fault,
+  });
 }

@@ -70,8 +70,10 @@ function run(file: string, sql: string): void {
 }
 
 test("a file that is not there, or of another version, is a clear error", async (t) => {
-  const { file } = await filled(t);
+  const { file, copy } = await filled(t);
   assert.throws(() => verify(`${file}.not`, IDLE), { code: "OUTBOX_MISSING" });
+  assert.throws(() => backup(`${file}.not`, copy, NEW), { code: "OUTBOX_MISSING", hint: /gateway\.dataDir/ });
+  assert.throws(() => restore(`${file}.not`, { ...OPTIONS, file }), { code: "OUTBOX_MISSING", hint: /backup FILE/ });
   run(file, "PRAGMA user_version = 99");
   assert.throws(() => verify(file, IDLE), { code: "OUTBOX_TOO_NEW" });
 });
