@@ -80,7 +80,8 @@ function withCredentials(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
 const CHECK_WIDTH = 12;
 
 function lineOf({ check, level, detail, hint }: Finding): string {
-  const advice = hint === undefined ? "" : `. ${hint}`;
+  const end = detail.endsWith(".") ? "" : ".";
+  const advice = hint === undefined ? "" : `${end} ${hint}`;
   return `${level.padEnd(4)}  ${printable(check).padEnd(CHECK_WIDTH)}  ${printable(`${detail}${advice}`)}\n`;
 }
 

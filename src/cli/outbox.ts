@@ -1,7 +1,7 @@
 import { type Command, Option } from "commander";
 import { PRIORITIES, type Priority } from "../observation/observation.ts";
 import type { OutboxStats, StoredReading } from "../operations/view.ts";
-import { imbalance } from "../outbox/ledger.ts";
+import { FATES, imbalance } from "../outbox/ledger.ts";
 import { wholeNumber } from "./arguments.ts";
 import { configOption } from "./config-file.ts";
 import { type DaemonOptions, withOutbox } from "./daemon.ts";
@@ -54,7 +54,7 @@ function statsText(stats: OutboxStats): string {
     ["in use", `${size(stats.bytes)} of ${size(stats.maxBytes)}`],
     ["dead letters", count(stats.deadLetters)],
     ["accepted", count(stats.ledger.accepted)],
-    ["delivered", count(stats.ledger.delivered)],
+    ...FATES.map((fate) => [`  ${fate}`, count(stats.ledger[fate])]),
     ["books", imbalance(stats.ledger) === 0 ? "balance" : `DO NOT BALANCE, by ${count(imbalance(stats.ledger))}`],
   ];
   return table(rows);

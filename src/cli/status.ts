@@ -58,7 +58,7 @@ export function statusText(status: Status): string {
   const { gateway, version, uptimeSeconds, health } = status;
   const head = `${gateway}, Summit Edge ${version}, running for ${span(uptimeSeconds)}`;
   const sections = [
-    `${printable(head)}\nHealth: ${health.state}, ${health.score} of 100\n`,
+    `${printable(head)}\nHealth: ${health.state}, ${health.score} of 100\n${clockText(status)}`,
     section("Conditions", conditionRows(status)),
     section("Outbox", outboxRows(status)),
     section("Uplink", uplinkRows(status)),
@@ -82,10 +82,24 @@ function conditionRows({ conditions, time }: Status): string[][] {
   ]);
 }
 
+/** Nothing where the clock is right. What is unsynchronised explains readings that wait while fusion is there. */
+function clockText({ clock: { quality, source, since }, time }: Status): string {
+  if (quality === "synchronised") return "";
+  if (source === null) return "Clock: nothing on this machine can tell whether it is synchronised\n";
+  const waits = "; readings without a time of their own may wait for it, for outbox.waitForClock at most";
+  const lasts = span((Date.parse(time) - Date.parse(since)) / 1000);
+  return `Clock: ${quality} for ${lasts}, says ${printable(source)}${quality === "unsynchronised" ? waits : ""}\n`;
+}
+
+/** `, 3 high, 4 normal`: the lanes in which there is something. */
+function lanesText(byPriority: Readonly<Record<string, number>>): string {
+  const lanes = Object.entries(byPriority).filter(([, n]) => n > 0);
+  return lanes.map(([name, n]) => `, ${count(n)} ${name}`).join("");
+}
+
 function outboxRows({ outbox, wear }: Status): string[][] {
-  const lanes = Object.entries(outbox.pendingByPriority).filter(([, n]) => n > 0);
   return [
-    ["waiting", `${count(outbox.pending)}${lanes.map(([name, n]) => `, ${count(n)} ${name}`).join("")}`],
+    ["waiting", `${count(outbox.pending)}${lanesText(outbox.pendingByPriority)}`],
     ["oldest", outbox.pending === 0 ? "-" : span(outbox.oldestAgeSeconds)],
     ["in use", `${size(outbox.bytes)} of ${size(outbox.maxBytes)}`],
     ["dead letters", count(outbox.deadLetters)],
@@ -112,8 +126,9 @@ function uplinkRows({ uplink, time }: Status): string[][] {
   return rows;
 }
 
-function ledgerRows({ ledger }: Status): string[][] {
-  return [["accepted", count(ledger.accepted)], ...FATES.map((fate) => [fate, count(ledger[fate])])];
+function ledgerRows({ ledger, outbox }: Status): string[][] {
+  const lanesOf = (fate: string) => (fate === "evicted" ? lanesText(outbox.evictedByPriority).slice(2) : "");
+  return [["accepted", count(ledger.accepted), ""], ...FATES.map((fate) => [fate, count(ledger[fate]), lanesOf(fate)])];
 }
 
 function balanceText({ ledger, refused }: Status): string {

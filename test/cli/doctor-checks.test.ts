@@ -214,12 +214,15 @@ describe("doctor finds of the outbox", () => {
 
   test("an outbox that is nearly full, has dead letters, or whose books do not balance", () => {
     const view = new MemoryGatewayView();
-    view.facts.outbox = { ...view.facts.outbox, bytes: 1.95 * GIB };
+    const room = { ...view.facts.outbox.room, fill: 0.97 };
+    view.facts.outbox = { ...view.facts.outbox, bytes: 1.95 * GIB, room };
     view.facts.ledger = { ...view.facts.ledger, delivered: 90 };
     const [used, books, letters] = checkOutbox(statusNow(view));
     finds(used as Finding, "warn", /15 waiting, the oldest for 1 min 1 s; 1\.9 GiB of 2\.0 GiB: nearly full/);
     finds(books as Finding, "fail", /5 without a fate/);
     finds(letters as Finding, "warn", /2 refused by fusion.*dead-letters list/);
+    view.facts.outbox = { ...view.facts.outbox, bytes: 0, room: { ...room, limitedBy: "reserveFreeDisk" } };
+    finds(checkOutbox(statusNow(view))[0] as Finding, "warn", /nearly full.*free space on its disk/);
   });
 
   test("wear that a card does not stand for long, and says what the estimate leaves out", () => {

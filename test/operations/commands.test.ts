@@ -97,6 +97,17 @@ test("status tells a person how the gateway is", async () => {
   assert.match(text, /mast +serial +open +never +20 +0\n/);
 });
 
+test("status says which priorities were evicted, and that readings may wait for the clock", async () => {
+  assert.match(await run(["status", "--url", url]), /evicted +3 {2}1 normal, 2 low\n/);
+  assert.doesNotMatch(await run(["status", "--url", url]), /^Clock/m);
+  const { clock } = view.facts;
+  view.facts.clock = { ...clock, quality: "unsynchronised" };
+  const waits = /^Clock: unsynchronised for 1 min \d s, says timedatectl; .* outbox\.waitForClock at most$/m;
+  assert.match(await run(["status", "--url", url]), waits);
+  view.facts.clock = { quality: "unsynchronised", forSeconds: 60, steps: 0 };
+  assert.match(await run(["status", "--url", url]), /^Clock: nothing on this machine can tell/m);
+});
+
 test("status says it loudly when the books do not balance", async () => {
   view.facts.ledger = { ...view.facts.ledger, delivered: 90 };
   assert.match(await run(["status", "--url", url]), /THE BOOKS DO NOT BALANCE: 5 without a fate/);
@@ -182,7 +193,9 @@ test("where no daemon listens, the file that the configuration names is opened i
 
 test("outbox stats and peek show what waits", async () => {
   view.readings = [storedReading(1), storedReading(2, { priority: "critical" })];
-  assert.match(await run(["outbox", "stats", "--url", url]), /books +balance/);
+  const stats = await run(["outbox", "stats", "--url", url]);
+  assert.match(stats, /accepted +120\n {2}pending +15\n {2}delivered +95\n.* {2}evicted +3\n.* {2}damaged +1\n/s);
+  assert.match(stats, /books +balance/);
   const text = await run(["outbox", "peek", "--url", url, "--priority", "critical"]);
   assert.match(text, /^seq +priority[^\n]*\n {2}2 +critical [^\n]*mast-3 +smoke[^\n]*\n$/);
   const readings = JSON.parse(await run(["outbox", "peek", "--url", url, "--limit", "1", "--json"]));

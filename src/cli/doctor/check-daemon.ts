@@ -33,7 +33,7 @@ export function checkDaemon(daemon: DaemonFact, gatewayId: string): Finding {
 }
 
 /** Conditions that a check of doctor's own tells more of. */
-const TOLD_ELSEWHERE = new Set(["unsynchronised", "stepped", "unbalanced", "nearly-full"]);
+const TOLD_ELSEWHERE = new Set(["unsynchronised", "stepped", "unbalanced", "filling"]);
 
 /** What else the daemon itself has noticed. */
 export function checkConditions({ conditions }: Pick<Status, "conditions">): Finding[] {
@@ -68,10 +68,10 @@ export function checkOutboxFile({ path, exists, bytes, walBytes, maxBytes }: Out
 
 /** While the daemon runs: from its own numbers. */
 export function checkOutbox({ outbox, ledger }: Pick<Status, "outbox" | "ledger">): Finding[] {
-  const { pending, bytes, maxBytes, oldestAgeSeconds, deadLetters } = outbox;
+  const { pending, bytes, maxBytes, oldestAgeSeconds, deadLetters, room } = outbox;
   const oldest = pending === 0 ? "" : `, the oldest for ${span(oldestAgeSeconds)}`;
   const used = `${count(pending)} waiting${oldest}; ${size(bytes)} of ${size(maxBytes)}`;
-  const findings = [bytes >= NEARLY_FULL * maxBytes ? nearlyFull(used) : ok("outbox", used)];
+  const findings = [room.fill >= room.highWater ? nearlyFull(used, room.limitedBy) : ok("outbox", used)];
   const missing = imbalance(ledger);
   if (missing !== 0)
     findings.push(fail("ledger", `the books do not balance: ${count(missing)} without a fate`, "Please report it."));
@@ -82,8 +82,9 @@ export function checkOutbox({ outbox, ledger }: Pick<Status, "outbox" | "ledger"
   return findings;
 }
 
-function nearlyFull(used: string): Finding {
-  const hint = "Mend the uplink, or raise outbox.maxBytes: a full outbox does what outbox.whenFull says.";
+function nearlyFull(used: string, limitedBy: Status["outbox"]["room"]["limitedBy"] = "maxBytes"): Finding {
+  const room = limitedBy === "maxBytes" ? "raise outbox.maxBytes" : "free space on its disk (outbox.reserveFreeDisk)";
+  const hint = `Mend the uplink, or ${room}: a full outbox does what outbox.whenFull says.`;
   return warn("outbox", `${used}: nearly full`, hint);
 }
 
