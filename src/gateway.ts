@@ -96,7 +96,7 @@ export class Gateway {
     const conditions = new Conditions(clock, log);
     const clockWatch = new ClockWatch(clock, clockSources());
     this.#stops.push(() => clockWatch.stop());
-    const firstAnswer = clockWatch.start((status) => this.#sayClock(status));
+    const firstAnswer = clockWatch.start((status) => this.#sayClock(status, clockWatch.awaited));
 
     const outbox = await this.#openOutbox(conditions, clockWatch);
     clockWatch.onceSynchronised((offsetMs) => this.#fixClock(outbox, offsetMs));
@@ -189,12 +189,18 @@ export class Gateway {
     return wear;
   }
 
-  #sayClock({ quality, source, lastStep }: ClockStatus): void {
+  #sayClock({ quality, source, lastStep }: ClockStatus, awaited: boolean): void {
     const fields = { component: "clock", quality, source };
     const { log } = this.#options;
     if (quality === "stepped") log.warn({ ...fields, byMs: lastStep?.byMs }, "the clock was stepped");
     else if (quality === "synchronised") log.info(fields, "the clock is synchronised");
-    else log.warn(fields, "the clock is not synchronised: readings without a time of their own may have a wrong one");
+    else if (source === undefined)
+      log.warn(fields, "nothing here can tell whether the clock is synchronised: install chrony or systemd-timesyncd");
+    else {
+      const waits = awaited && this.#config.outbox.waitForClock > 0;
+      const what = waits ? "wait for it, for outbox.waitForClock at most" : "may have a wrong one";
+      log.warn(fields, `the clock is not synchronised: readings without a time of their own ${what}`);
+    }
   }
 
   #fixClock(outbox: Outbox, offsetMs: number): void {

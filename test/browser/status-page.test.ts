@@ -102,6 +102,17 @@ test("the page follows the gateway without being loaded again", { skip }, async 
   assert.match(await page.title(), /^FAILING/);
 });
 
+test("the page says that readings may wait for the clock, and where nobody can tell how it is", { skip }, async () => {
+  view.facts.clock = { ...view.facts.clock, quality: "unsynchronised" };
+  await visit(1280);
+  assert.match(
+    await shown("#clock"),
+    /UTC, unsynchronised; readings without a time .* wait for it \(outbox\.waitForClock\)$/,
+  );
+  view.facts.clock = { quality: "unsynchronised", forSeconds: 60, steps: 0 };
+  await waitForText("#clock", "UTC, which nothing on this machine can say is right");
+});
+
 test("nothing overflows a phone's 375 pixels, however long the names are", { skip }, async () => {
   setOutage();
   for (const width of [375, 1280]) {
