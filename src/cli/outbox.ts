@@ -19,7 +19,9 @@ interface PeekOptions extends OutboxOptions {
 
 /** Adds `summit-edge outbox` with all its commands; returns it, so that others can add what they know. */
 export function addOutboxCommand(program: Command, terminal: Terminal = processTerminal): Command {
-  const outbox = program.command("outbox").description("what waits in the outbox, whether the daemon runs or not");
+  const outbox = program
+    .command("outbox")
+    .description("what waits in the outbox, its file as a whole, and sending a past range again");
   withDaemonOptions(outbox.command("stats").description("how much waits, for how long, and the ledger")).action(
     async (options: OutboxOptions) => {
       const stats = await withOutbox(options, terminal, (admin) => admin.stats());
