@@ -41,13 +41,13 @@ export class Conditions {
     this.#log[severity === "failing" ? "error" : "warn"]({ component, code }, detail);
   }
 
-  /** Says that it is well again; does nothing where it was not raised. */
-  clear(component: string, code: string): void {
+  /** Says that it is well again, with `fields` in the log; does nothing where it was not raised. */
+  clear(component: string, code: string, fields: Readonly<Record<string, number>> = {}): void {
     const key = `${component}\n${code}`;
     const condition = this.#active.get(key);
     if (condition === undefined) return;
     this.#active.delete(key);
-    this.#log.info({ component, code }, "well again");
+    this.#log.info({ component, code, ...fields }, "well again");
   }
 
   /** Clears every condition of a component. */

@@ -25,10 +25,14 @@ const DISK_FULL =
 /** Why readings are not stored at the moment. */
 export type Hold = "outbox-full" | "disk-full";
 
+type Lost = Pick<Ledger, "evicted" | "expired">;
+
 export class RoomWatch {
   readonly #conditions: Conditions;
   readonly #clock: Clock;
-  #lost: Pick<Ledger, "evicted" | "expired"> | undefined;
+  #lost: Lost | undefined;
+  /** What had been lost before the present eviction, and the present expiry, began. */
+  readonly #lostBefore: Partial<Record<keyof Lost, number>> = {};
   #endsQuiet: () => void = () => {};
   #hold: Hold | undefined;
   #diskFull = false;
@@ -44,10 +48,14 @@ export class RoomWatch {
     const before = this.#lost;
     const lost = { evicted: total("evicted"), expired: total("expired") };
     this.#lost = lost;
-    if (before !== undefined && lost.expired > before.expired) this.#expiring();
-    if (before !== undefined && lost.evicted > before.evicted)
+    if (before !== undefined && lost.expired > before.expired) {
+      this.#lostBefore.expired ??= before.expired;
+      this.#expiring();
+    }
+    if (before !== undefined && lost.evicted > before.evicted) {
+      this.#lostBefore.evicted ??= before.evicted;
       this.#raise("evicting", `${fullBy(room)}: ${EVICTING} ${mend(room)}`);
-    else if (room.fill < HIGH_WATER) this.#clear("evicting");
+    } else if (room.fill < HIGH_WATER) this.#over("evicting", "evicted");
     if (this.#hold === "outbox-full") this.#raise("full", `${fullBy(room)}: ${REFUSING} ${mend(room)}`);
     else if (room.fill < HIGH_WATER) this.#clear("full");
     if (room.fill >= HIGH_WATER) this.#raise("filling", FILLING);
@@ -79,7 +87,14 @@ export class RoomWatch {
   #expiring(): void {
     this.#raise("expiring", EXPIRING);
     this.#endsQuiet();
-    this.#endsQuiet = this.#clock.after(QUIET_MS, () => this.#clear("expiring"));
+    this.#endsQuiet = this.#clock.after(QUIET_MS, () => this.#over("expiring", "expired"));
+  }
+
+  /** How many were lost is known when it is over, and said then. */
+  #over(code: string, fate: keyof Lost): void {
+    const readings = (this.#lost?.[fate] ?? 0) - (this.#lostBefore[fate] ?? 0);
+    delete this.#lostBefore[fate];
+    this.#conditions.clear("outbox", code, { readings });
   }
 
   #raise(code: string, detail: string): void {
