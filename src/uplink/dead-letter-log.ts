@@ -1,30 +1,45 @@
 /** Says in the log that fusion has refused readings for good: they are kept, but nobody would come to look otherwise. */
 import type { Clock } from "../kernel/clock.ts";
-import { type Logger, RateLimit } from "../kernel/telemetry.ts";
-import type { Settlement } from "../outbox/batch.ts";
+import type { Logger } from "../kernel/telemetry.ts";
+import type { DeadLetterReason, Settlement } from "../outbox/batch.ts";
 
-/** Lines a minute, however much fusion refuses. */
-const LINES = 5;
-const WINDOW_MS = 60_000;
+/** The first are told at once, and those that follow together, so long after the line before. */
+const QUIET_MS = 60_000;
 
 export class DeadLetterLog {
   readonly #log: Logger;
-  readonly #limit: RateLimit;
+  readonly #clock: Pick<Clock, "after">;
   #untold = 0;
+  #last: DeadLetterReason | undefined;
+  #cancel: (() => void) | undefined;
 
-  constructor(log: Logger, clock: Pick<Clock, "monotonic">) {
+  constructor(log: Logger, clock: Pick<Clock, "after">) {
     this.#log = log;
-    this.#limit = new RateLimit(clock, LINES, WINDOW_MS);
+    this.#clock = clock;
   }
 
-  /** Fates that the outbox has committed. One line at most, with the last one's reason and all the readings since the line before. */
+  /** Fates that the outbox has committed. */
   settled({ deadLettered }: Settlement): void {
-    const last = deadLettered.at(-1);
-    if (last === undefined) return;
     this.#untold += deadLettered.length;
-    if (this.#limit.admit() === undefined) return;
-    const fields = { readings: this.#untold, code: last.code, detail: last.detail };
-    this.#log.warn(fields, "fusion refused readings for good; see summit-edge dead-letters list");
+    this.#last = deadLettered.at(-1) ?? this.#last;
+    if (this.#cancel === undefined) this.#tell();
+  }
+
+  /** Tells of the rest; to be called when nothing more is settled. */
+  stop(): void {
+    this.#tell();
+    this.#cancel?.();
+  }
+
+  #tell(): void {
+    this.#cancel?.();
+    this.#cancel = undefined;
+    if (this.#untold === 0 || this.#last === undefined) return;
+    const { code, detail } = this.#last;
+    this.#log.warn({ readings: this.#untold, code, detail }, TEXT);
     this.#untold = 0;
+    this.#cancel = this.#clock.after(QUIET_MS, () => this.#tell());
   }
 }
+
+const TEXT = "fusion refused readings for good; see summit-edge dead-letters list";

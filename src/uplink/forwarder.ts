@@ -193,6 +193,7 @@ export class Forwarder {
     await Promise.all(this.#inFlight);
     cancel();
     await Promise.all(this.#settling);
+    this.#deadLetterLog.stop();
     this.#line.close();
     this.#parts.transport.close();
   }
