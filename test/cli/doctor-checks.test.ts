@@ -222,7 +222,9 @@ describe("doctor finds of the outbox", () => {
     finds(books as Finding, "fail", /5 without a fate/);
     finds(letters as Finding, "warn", /2 refused by fusion.*dead-letters list/);
     view.facts.outbox = { ...view.facts.outbox, bytes: 0, room: { ...room, limitedBy: "reserveFreeDisk" } };
-    finds(checkOutbox(statusNow(view))[0] as Finding, "warn", /nearly full.*free space on its disk/);
+    finds(checkOutbox(statusNow(view))[0] as Finding, "warn", /nearly full.*uplink, or free space on its disk/);
+    view.facts.outbox = { ...view.facts.outbox, pending: 0, room };
+    finds(checkOutbox(statusNow(view))[0] as Finding, "warn", /nearly full.*drop dead letters.*or raise outbox/);
   });
 
   test("wear that a card does not stand for long, and says what the estimate leaves out", () => {

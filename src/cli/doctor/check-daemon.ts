@@ -71,7 +71,7 @@ export function checkOutbox({ outbox, ledger }: Pick<Status, "outbox" | "ledger"
   const { pending, bytes, maxBytes, oldestAgeSeconds, deadLetters, room } = outbox;
   const oldest = pending === 0 ? "" : `, the oldest for ${span(oldestAgeSeconds)}`;
   const used = `${count(pending)} waiting${oldest}; ${size(bytes)} of ${size(maxBytes)}`;
-  const findings = [room.fill >= room.highWater ? nearlyFull(used, room.limitedBy) : ok("outbox", used)];
+  const findings = [room.fill >= room.highWater ? nearlyFull(used, room.limitedBy, pending) : ok("outbox", used)];
   const missing = imbalance(ledger);
   if (missing !== 0)
     findings.push(fail("ledger", `the books do not balance: ${count(missing)} without a fate`, "Please report it."));
@@ -82,9 +82,11 @@ export function checkOutbox({ outbox, ledger }: Pick<Status, "outbox" | "ledger"
   return findings;
 }
 
-function nearlyFull(used: string, limitedBy: Status["outbox"]["room"]["limitedBy"] = "maxBytes"): Finding {
+function nearlyFull(used: string, limitedBy = "maxBytes", pending = 1): Finding {
   const room = limitedBy === "maxBytes" ? "raise outbox.maxBytes" : "free space on its disk (outbox.reserveFreeDisk)";
-  const hint = `Mend the uplink, or ${room}: a full outbox does what outbox.whenFull says.`;
+  // What takes the room where nothing waits is dead letters, or what is kept for replay.
+  const first = pending > 0 ? "Mend the uplink" : "Requeue or drop dead letters, shorten outbox.keepDelivered";
+  const hint = `${first}, or ${room}: a full outbox does what outbox.whenFull says.`;
   return warn("outbox", `${used}: nearly full`, hint);
 }
 
