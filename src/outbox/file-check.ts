@@ -90,7 +90,11 @@ export function quickCheckApart(
   waitMs: number | undefined,
 ): Promise<{ done: true; fault: string | undefined } | { done: false; later: Promise<string | undefined> }> {
   const later = new Promise<string | undefined>((resolve) => {
-    const thread = new Worker(new URL("./check-thread.js", import.meta.url), { workerData: file });
+    const thread = new Worker(new URL("./check-thread.js", import.meta.url), {
+      workerData: file,
+      // It computes nothing of its own, and what it takes is not given back to the system.
+      resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 },
+    });
     thread.once("message", resolve);
     thread.once("error", () => resolve(undefined));
   });
