@@ -31,13 +31,16 @@ export class Conditions {
     this.#log = log;
   }
 
-  /** Says that something is wrong. Repeating it changes its detail, not its `since`. */
-  raise(component: string, code: string, severity: Severity, detail: string): void {
+  /**
+   * Says that something is wrong. Repeating it changes its detail, not its `since`. `logged`: whoever says so has told the
+   * log already, with more than the detail.
+   */
+  raise(component: string, code: string, severity: Severity, detail: string, logged = false): void {
     const key = `${component}\n${code}`;
     const known = this.#active.get(key);
     const condition: Condition = { component, code, severity, detail, since: known?.since ?? this.#clock.now() };
     this.#active.set(key, condition);
-    if (known?.severity === severity) return;
+    if (logged || known?.severity === severity) return;
     this.#log[severity === "failing" ? "error" : "warn"]({ component, code }, detail);
   }
 

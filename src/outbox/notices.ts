@@ -3,24 +3,29 @@ import type { Conditions } from "../kernel/conditions.ts";
 import type { Telemetry } from "../kernel/telemetry.ts";
 import type { Notice } from "./books.ts";
 
-export function tell(
-  notice: Notice,
-  { telemetry, conditions }: { telemetry: Telemetry; conditions: Conditions },
-): void {
+/** Tells one notice after another. */
+export function teller({
+  telemetry,
+  conditions,
+}: {
+  readonly telemetry: Telemetry;
+  readonly conditions: Conditions;
+}): (notice: Notice) => void {
   const { log } = telemetry;
-  if (notice.kind === "damaged") {
-    log.error({ readings: notice.readings }, `${notice.detail}; it was set aside and its readings counted as damaged`);
-    conditions.raise(
-      "outbox",
-      "damaged",
-      "degraded",
-      `${notice.readings} stored readings could not be read back (${notice.detail}); check the card`,
-    );
-  } else if (notice.kind === "repaired") {
-    const { salvaged, damaged, setAside, detail } = notice;
-    if (notice.now) log.error({ salvaged, damaged, setAside }, detail);
-    conditions.raise("outbox", "repaired", "degraded", detail);
-  } else {
-    log.warn({ ids: notice.ids }, "dead letters beyond outbox.maxDeadLetters were dropped, oldest first");
-  }
+  let unreadable = 0;
+  return (notice) => {
+    if (notice.kind === "damaged") {
+      const { readings, detail } = notice;
+      unreadable += readings;
+      log.error({ readings }, `${detail}; it was set aside and its readings counted as damaged`);
+      const total = `${unreadable} stored readings could not be read back since the start (last: ${detail}); check the card`;
+      conditions.raise("outbox", "damaged", "degraded", total, true);
+    } else if (notice.kind === "repaired") {
+      const { salvaged, damaged, setAside, detail, now } = notice;
+      if (now) log.error({ salvaged, damaged, setAside }, detail);
+      conditions.raise("outbox", "repaired", "degraded", detail, now);
+    } else {
+      log.warn({ ids: notice.ids }, "dead letters beyond outbox.maxDeadLetters were dropped, oldest first");
+    }
+  };
 }

@@ -21,7 +21,7 @@ import { type Acceptance, type BlockLimits, BlockMemory, Gathering } from "./gat
 import type { PeekedReading } from "./inspection.ts";
 import { KeptUpkeep } from "./kept-upkeep.ts";
 import { addLedgers, type Ledger } from "./ledger.ts";
-import { tell } from "./notices.ts";
+import { teller } from "./notices.ts";
 import { ObservationWriter } from "./observation-text.ts";
 import type { Operation, Operations, TendOutcome } from "./protocol.ts";
 import { RecentIds } from "./recent-ids.ts";
@@ -144,7 +144,7 @@ export class Outbox implements BatchSource, ReplaySource {
       { ...worker, recentIds: RECENT_IDS },
       {
         books: (books) => outbox.#noteBooks(books),
-        notice: (notice) => tell(notice, context),
+        notice: teller(context),
         damageFound: (detail) => outbox.#fatal(new Error(`the outbox's file is damaged: ${detail}`), true),
         died: (error) => outbox.#fatal(error, false),
       },
