@@ -56,10 +56,11 @@ async function verify(named: string | undefined, options: FileOptions, terminal:
 }
 
 async function backup(target: string, options: BackupOptions, terminal: Terminal): Promise<void> {
-  const { file } = await placeOf(options, terminal);
+  const { file, config } = await placeOf(options, terminal);
   const { backup: copy } = await import("../outbox/backup.ts");
   const overwrite = options.overwrite === true;
-  const report = copy(file, resolve(target), { overwrite, ...progressOn(terminal, options) });
+  const inUse = await isInUse(config.gateway.dataDir);
+  const report = copy(file, resolve(target), { overwrite, inUse, ...progressOn(terminal, options) });
   endProgress(terminal, options);
   terminal.write(options.json ? json(report, 2) : reportText(report));
   mustBeWhole(report);

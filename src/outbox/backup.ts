@@ -7,7 +7,7 @@ import Database from "better-sqlite3";
 import { GatewayError, messageOf } from "../kernel/errors.ts";
 import { highestSeq } from "./audit.ts";
 import { renameDurably, sync } from "./durable-file.ts";
-import { isDamageAtOpen } from "./file-check.ts";
+import { damagedOutbox, faultInBytes, isDamageAtOpen } from "./file-check.ts";
 import { noteClosed, readState } from "./file-state.ts";
 import { finishReplacement, remove, replace } from "./set-aside.ts";
 import { Store, type StoreOptions } from "./store.ts";
@@ -17,13 +17,14 @@ import { type VerifyOptions, type VerifyReport, verify } from "./verify.ts";
 const UNKNOWN_MARGIN = 1_000_000_000;
 
 /**
- * Copies the outbox at `file` to `target`, with the daemon running or not, and verifies the copy. Durable once it has returned.
- * @throws GatewayError OUTBOX_MISSING, BACKUP_EXISTS (without `overwrite`), BACKUP_FAILED
+ * Copies the outbox at `file` to `target`, with the daemon running or not (`inUse`), and verifies the copy. Durable once it has returned.
+ * @throws GatewayError OUTBOX_MISSING, OUTBOX_DAMAGED (a copy would leave out acknowledged readings without a word), BACKUP_EXISTS
+ * (without `overwrite`), BACKUP_FAILED
  */
 export function backup(
   file: string,
   target: string,
-  options: { readonly overwrite: boolean } & Pick<VerifyOptions, "onProgress">,
+  options: { readonly overwrite: boolean } & VerifyOptions,
 ): VerifyReport {
   if (!existsSync(file))
     throw missing("outbox.backup", file, "Check gateway.dataDir and outbox.file in the configuration.");
@@ -35,6 +36,8 @@ export function backup(
       hint: "Choose another name, or say --overwrite.",
     });
   }
+  const fault = options.inUse ? undefined : faultInBytes(file);
+  if (fault !== undefined) throw damagedOutbox("outbox.backup", file, fault);
   const partial = `${target}.partial`;
   remove(partial);
   try {
@@ -96,6 +99,8 @@ export function restore(
 
 /** A copy with an identity of its own still to be given. */
 function takeOver(source: string, fresh: string): void {
+  const fault = faultInBytes(source);
+  if (fault !== undefined) throw damagedBackup(source, fault);
   try {
     copy(source, fresh);
     const db = new Database(fresh);

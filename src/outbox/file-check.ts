@@ -6,7 +6,7 @@ import { closeSync, existsSync, openSync, readSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import Database from "better-sqlite3";
 import { systemClock } from "../kernel/clock.ts";
-import { codeOf, messageOf } from "../kernel/errors.ts";
+import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 import { MIGRATIONS } from "./migrations.ts";
 import { PAGE_BYTES } from "./pages.ts";
 import { readWal } from "./wal-file.ts";
@@ -47,6 +47,17 @@ export function faultInBytes(file: string): string | undefined {
     return "its header gives an impossible schema version";
   const wal = readWal(`${file}-wal`)?.fault;
   return wal === undefined ? undefined : `the write-ahead log: ${wal}`;
+}
+
+/** The refusal of a command that would make damage worse, or miss it: only the daemon repairs. */
+export function damagedOutbox(op: string, file: string, reason: string, cause?: unknown): GatewayError {
+  return new GatewayError({
+    code: "OUTBOX_DAMAGED",
+    op,
+    message: `the outbox ${file} is damaged: ${reason}`,
+    hint: "Start the daemon: it sets the file aside, salvages what can be read, and says what it found.",
+    cause,
+  });
 }
 
 /** Whether what SQLite threw says that the file is not what it should be. */

@@ -5,7 +5,15 @@
 import { existsSync } from "node:fs";
 import { GatewayError, messageOf } from "../kernel/errors.ts";
 import { contradiction } from "./audit.ts";
-import { emptyLog, faultInBytes, isDamage, isDamageAtOpen, isUnreadable, quickCheckApart } from "./file-check.ts";
+import {
+  damagedOutbox,
+  emptyLog,
+  faultInBytes,
+  isDamage,
+  isDamageAtOpen,
+  isUnreadable,
+  quickCheckApart,
+} from "./file-check.ts";
 import {
   type FileState,
   isUntouched,
@@ -94,24 +102,23 @@ function inVain(file: string, reason: string): GatewayError {
 }
 
 /**
- * Opens the file for a command, without looking for damage: that is left to the daemon's next start, unless the last stop was clean
+ * Opens the file for a command. Damage that its bytes show is refused before SQLite opens it: that would replay a damaged log as far as it
+ * goes, and throw the rest away. The check of the whole file is left to the daemon's next start, unless the last stop was clean
  * (`wasClean`) and the command closes it properly too.
- * @throws GatewayError OUTBOX_DAMAGED; else as `openChecked`
+ * @throws GatewayError OUTBOX_DAMAGED, the file untouched; else as `openChecked`
  */
 export function openUnchecked(options: StoreOptions): { store: Store; wasClean: boolean } {
-  finishReplacement(options.file);
-  const wasClean = isUntouched(options.file, readState(options.file));
+  const { file } = options;
+  finishReplacement(file);
+  const state = readState(file);
+  const fault = faultAtSight(file, state);
+  if (fault !== undefined) throw damagedOutbox("outbox.open", file, fault);
+  const wasClean = isUntouched(file, state);
   try {
     return { store: new Store(options), wasClean };
   } catch (thrown) {
     if (!isDamageAtOpen(thrown)) throw thrown;
-    throw new GatewayError({
-      code: "OUTBOX_DAMAGED",
-      op: "outbox.open",
-      message: `the outbox ${options.file} is damaged: ${messageOf(thrown)}`,
-      hint: "Start the daemon: it sets the file aside, salvages what can be read, and says what it found.",
-      cause: thrown,
-    });
+    throw damagedOutbox("outbox.open", file, messageOf(thrown), thrown);
   }
 }
 
@@ -177,13 +184,9 @@ async function look(
   file: string,
   state: FileState | undefined,
 ): Promise<{ fault: string | undefined; checked: Promise<string | undefined> }> {
-  if (state?.state === "damaged") return { ...SOUND, fault: state.reason };
-  if (!existsSync(file)) return state?.known === undefined ? SOUND : { ...SOUND, fault: "it is gone" };
-  // A file without a byte and without a past is one that was about to be made.
-  if (state === undefined && sizeOf(file) === 0 && sizeOf(`${file}-wal`) === 0) return SOUND;
-  if (isUntouched(file, state)) return SOUND;
-  const fault = faultInBytes(file);
+  const fault = faultAtSight(file, state);
   if (fault !== undefined) return { ...SOUND, fault };
+  if (isYetToBeMade(file, state) || isUntouched(file, state)) return SOUND;
   try {
     emptyLog(file);
   } catch (thrown) {
@@ -192,4 +195,17 @@ async function look(
   }
   const check = await quickCheckApart(file, state?.state === "suspect" ? undefined : CHECK_WAIT_MS);
   return check.done ? { ...SOUND, fault: check.fault } : { fault: undefined, checked: check.later };
+}
+
+/** What is wrong as far as can be told without SQLite, and without changing anything. */
+function faultAtSight(file: string, state: FileState | undefined): string | undefined {
+  if (state?.state === "damaged") return state.reason;
+  if (isYetToBeMade(file, state) || isUntouched(file, state)) return undefined;
+  return existsSync(file) ? faultInBytes(file) : "it is gone";
+}
+
+/** A file that is not there, or has no byte, and has no past. */
+function isYetToBeMade(file: string, state: FileState | undefined): boolean {
+  if (!existsSync(file)) return state?.known === undefined;
+  return state === undefined && sizeOf(file) === 0 && sizeOf(`${file}-wal`) === 0;
 }

@@ -10,8 +10,9 @@ import { observation } from "../support/observations.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const OPTIONS = { maxBytes: 2 ** 30, bootId: "boot" };
-const NEW = { overwrite: false };
 const IDLE = { inUse: false };
+const NEW = { ...IDLE, overwrite: false };
+const OVER = { ...IDLE, overwrite: true };
 
 async function filled(t: TestContext): Promise<Filled & { readonly file: string; readonly copy: string }> {
   const outbox = await fill(temporaryFolder(t), 60);
@@ -82,13 +83,13 @@ test("a copy that is made while the outbox is in use is whole, of one moment, an
   const { folder, file, copy, waiting } = await filled(t);
   const opened = await openEngine(folder);
   store(opened.engine, 0, [observation()]);
-  const report = backup(file, copy, NEW);
+  const report = backup(file, copy, { ...NEW, inUse: true });
   store(opened.engine, 0, [observation()]);
   assert.deepEqual([report.ok, report.readings], [true, waiting.size + 1]);
   assert.deepEqual([existsSync(`${copy}-wal`), existsSync(`${copy}.partial`)], [false, false]);
   assert.throws(() => backup(file, copy, NEW), { code: "BACKUP_EXISTS" });
-  assert.throws(() => backup(file, file, { overwrite: true }), { code: "BACKUP_EXISTS" });
-  assert.equal(backup(file, copy, { overwrite: true }).readings, waiting.size + 2);
+  assert.throws(() => backup(file, file, OVER), { code: "BACKUP_EXISTS" });
+  assert.equal(backup(file, copy, { ...OVER, inUse: true }).readings, waiting.size + 2);
   closeEngine(opened);
 });
 

@@ -1,9 +1,11 @@
 /** A damaged write-ahead log: SQLite would replay it up to the damage and drop acknowledged commits behind it without a word. */
 import assert from "node:assert/strict";
-import { readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { backup } from "#src/outbox/backup.js";
 import { imbalance } from "#src/outbox/ledger.js";
+import { openOffline } from "#src/outbox/offline.js";
 import { readWal } from "#src/outbox/wal-file.js";
 import { seededRandom } from "#src/simulator/random.js";
 import {
@@ -116,5 +118,27 @@ test("a log that was cut off gives what was committed before", async (t) => {
   truncateSync(wal, Math.floor(statSync(wal).size / 2));
   const { opened } = await drainRestarting(folder);
   assert.equal(imbalance(totals(opened.engine)), 0);
+  closeEngine(opened);
+});
+
+test("a command meets a damaged log before the daemon does: it refuses, touches nothing, and the repair loses no more", async (t) => {
+  const { folder, waiting } = await killed(t);
+  const [file, wal] = [join(folder, "outbox.db"), join(folder, "outbox.db-wal")];
+  flip(wal, Math.floor(statSync(wal).size / 2) * 8);
+  const before = [readFileSync(file), readFileSync(wal)];
+  const outbox = { file: "outbox.db", maxBytes: 2 ** 30, maxAge: 1e9, whenFull: "refuse", reserveFreeDisk: 0 } as const;
+  const config = {
+    gateway: { id: "sierra-014", dataDir: folder },
+    outbox: { ...outbox, maxDeadLetters: 10, keepDelivered: 0 },
+  };
+  await assert.rejects(openOffline(config as Parameters<typeof openOffline>[0]), { code: "OUTBOX_DAMAGED" });
+  const copy = join(temporaryFolder(t), "copy.db");
+  assert.throws(() => backup(file, copy, { overwrite: false, inUse: false }), { code: "OUTBOX_DAMAGED" });
+  assert.equal(existsSync(copy), false);
+  assert.deepEqual([readFileSync(file), readFileSync(wal)], before);
+  const { ids, opened } = await drainRestarting(folder);
+  assert.ok(opened.repair?.now, "the daemon finds what the commands left");
+  assert.equal(totals(opened.engine).damaged, waiting.size - ids.length);
+  assert.ok(waiting.size - ids.length <= 50);
   closeEngine(opened);
 });
