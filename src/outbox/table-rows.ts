@@ -51,7 +51,19 @@ export class TableRows {
     yield* this.#tree(root, { over: Number.NEGATIVE_INFINITY, through: Number.POSITIVE_INFINITY }, 0);
   }
 
-  /** The rows of leaf pages that are neither free nor were reached by `below`. */
+  /** Notes a tree's pages as reached, without reading its rows. */
+  pass(root: number): void {
+    const next = [root];
+    for (let number = next.pop(); number !== undefined; number = next.pop()) {
+      if (this.#visited.has(number) || this.#free.has(number)) continue;
+      const page = this.#pages.page(number);
+      if (page === undefined) continue;
+      this.#visited.add(number);
+      if (page[0] === INTERIOR) next.push(...children(page, 0).map(({ child }) => child), page.readUInt32BE(8));
+    }
+  }
+
+  /** The rows of leaf pages that are neither free nor were reached by `below` or `pass`. */
   *adrift(): Generator<Row> {
     for (let number = 2; number <= this.#pages.count; number++) {
       if (this.#visited.has(number) || this.#free.has(number)) continue;
@@ -79,13 +91,9 @@ export class TableRows {
   }
 
   *#interior(page: Buffer, start: number, bounds: Bounds, depth: number): Generator<Row> {
-    const count = Math.min(page.readUInt16BE(start + 3), (PAGE_BYTES - start - INTERIOR_HEADER_BYTES) / 2);
     let over = bounds.over;
-    for (let cell = 0; cell < count; cell++) {
-      const at = page.readUInt16BE(start + INTERIOR_HEADER_BYTES + cell * 2);
-      if (at + 4 >= PAGE_BYTES) continue;
-      const [through] = varint(page, at + 4) ?? [bounds.through];
-      yield* this.#tree(page.readUInt32BE(at), { over, through }, depth + 1);
+    for (const { child, through = bounds.through } of children(page, start)) {
+      yield* this.#tree(child, { over, through }, depth + 1);
       over = through;
     }
     yield* this.#tree(page.readUInt32BE(start + 8), { over, through: bounds.through }, depth + 1);
@@ -131,6 +139,16 @@ export class TableRows {
     }
     return Buffer.concat(parts, length);
   }
+}
+
+/** What an interior page's cells lead to, and the highest rowid there; the last child stands in the page's header. */
+function children(page: Buffer, start: number): { child: number; through: number | undefined }[] {
+  const count = Math.min(page.readUInt16BE(start + 3), (PAGE_BYTES - start - INTERIOR_HEADER_BYTES) / 2);
+  return Array.from({ length: Math.floor(count) }, (_, cell) =>
+    page.readUInt16BE(start + INTERIOR_HEADER_BYTES + cell * 2),
+  )
+    .filter((at) => at + 4 < PAGE_BYTES)
+    .map((at) => ({ child: page.readUInt32BE(at), through: varint(page, at + 4)?.[0] }));
 }
 
 /** A variable-length integer and where it ends; `undefined` where it leaves the bytes or JavaScript's exact integers. */
