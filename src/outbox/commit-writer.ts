@@ -9,6 +9,7 @@ import type { Books } from "./books.ts";
 import type { NewBlock } from "./commit.ts";
 import type { CommitOutcome } from "./protocol.ts";
 import type { Hold, RoomWatch } from "./room-watch.ts";
+import type { Tending } from "./tending.ts";
 import { WorkerFault, type WorkerLink } from "./worker-link.ts";
 
 /** How often readings that found no room are tried again; fates that come meanwhile are tried with them at once. */
@@ -26,6 +27,7 @@ export interface CommitWriterParts {
   readonly clock: Clock;
   readonly metrics: Registry;
   readonly room: RoomWatch;
+  readonly tending: Tending;
   readonly worker: () => WorkerLink;
   readonly books: () => Books;
   /** Settlements that have come since the commit began; they are the writer's from then on. */
@@ -129,6 +131,7 @@ export class CommitWriter {
       const outcome = await this.#parts.worker().call("commit", { blocks, settlements: fates, duplicates });
       this.#commitSeconds.observe(outcome.seconds);
       this.#parts.room.diskFull(outcome.diskFull);
+      if (outcome.diskFull) this.#parts.tending.watchDisk();
       this.#commits++;
       for (const { committed } of settlements) committed();
       return outcome;

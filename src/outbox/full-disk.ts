@@ -6,7 +6,7 @@
  * Invariant: readings are stored only while such a reserve is there; its space is for fates.
  */
 import type { ClockQuality } from "../observation/observation.ts";
-import type { Commit } from "./commit.ts";
+import type { Commit, Committed } from "./commit.ts";
 import type { Engine } from "./engine.ts";
 import type { CommitOutcome, TendOutcome } from "./protocol.ts";
 import { diskSpace, type Reserve, releaseReserve } from "./reserve.ts";
@@ -34,16 +34,18 @@ export class FullDisk {
   /** `Engine#commit`; on a full disk the fates alone. Throws SQLite's own error where not even they could be written. */
   commit(commit: Commit): Omit<CommitOutcome, "seconds"> {
     if (commit.blocks.length > 0 && !this.#secured()) return this.#fatesOnly(commit);
+    let committed: Committed;
     try {
-      const { stored, full } = this.#engine.commit(commit);
-      const diskFull = !this.#secured();
-      if (stored === commit.blocks.length) return { stored, diskFull };
-      if (full) return { stored, diskFull, hold: "outbox-full" };
-      return diskFull ? { stored, diskFull, hold: "disk-full" } : { stored, diskFull };
+      committed = this.#engine.commit(commit);
     } catch (fault) {
       if (classify(fault) !== "disk-full") throw fault;
       return this.#fatesOnly(commit);
     }
+    const { stored, full } = committed;
+    const diskFull = !this.#secured();
+    if (stored === commit.blocks.length) return { stored, diskFull };
+    if (full) return { stored, diskFull, hold: "outbox-full" };
+    return diskFull ? { stored, diskFull, hold: "disk-full" } : { stored, diskFull };
   }
 
   /** Anything else that writes; on a full disk once more, in the space of the reserve. */
@@ -73,12 +75,17 @@ export class FullDisk {
     return true;
   }
 
-  /** What is kept for replay gives way to what is to come. */
+  /** What is kept for replay gives way to what is to come, as far as the disk still takes that. */
   #enoughInFile(): boolean {
-    while (this.#freeInFile() < this.#reserve.bytes) {
-      if (this.run(() => this.#engine.dropOldestKept()) === 0) return false;
+    try {
+      while (this.#freeInFile() < this.#reserve.bytes) {
+        if (this.run(() => this.#engine.dropOldestKept()) === 0) return false;
+      }
+      return true;
+    } catch (fault) {
+      if (classify(fault) !== "disk-full") throw fault;
+      return false;
     }
-    return true;
   }
 
   /** Notes until when the machine ran, before the file is closed. Without it a restart counts a little less. */
@@ -94,6 +101,6 @@ export class FullDisk {
     if (commit.settlements.length > 0 || commit.duplicates > 0) {
       this.run(() => this.#engine.commit({ ...commit, blocks: [] }));
     }
-    return { stored: 0, diskFull: true, hold: "disk-full" };
+    return { stored: 0, diskFull: true, ...(commit.blocks.length > 0 && { hold: "disk-full" }) };
   }
 }

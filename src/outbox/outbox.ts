@@ -124,6 +124,7 @@ export class Outbox implements BatchSource, ReplaySource {
       clock: context.clock,
       metrics: context.telemetry.metrics,
       room: this.#room,
+      tending: this.#tending,
       worker: () => this.#worker,
       books: () => this.#known,
       newSettlements: () => this.#settlements.splice(0),

@@ -41,6 +41,11 @@ export class Tending {
     if (!this.#running && expiresIn !== undefined) this.#within(clamp(expiresIn));
   }
 
+  /** The disk was found full: looks soon, and then as long as it stays so, whether there is space again. */
+  watchDisk(): void {
+    if (!this.#running) this.#within(DISK_FULL_MS);
+  }
+
   /** Sees to it that it runs after `delayMs` or sooner. */
   #within(delayMs: number): void {
     const dueAt = this.#clock.monotonic() + delayMs;
