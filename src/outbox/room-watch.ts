@@ -17,7 +17,8 @@ const QUIET_MS = 30_000;
 const FILLING = `the outbox is more than ${100 * HIGH_WATER} % full; once it is full, outbox.whenFull decides: see that the uplink works`;
 const EVICTING =
   "the oldest readings of the lowest priority are evicted to make room for new ones: see that the uplink works, or";
-const REFUSING = "nothing is acknowledged until readings have been delivered: see that the uplink works, or";
+// True as long as the condition lasts, also while there is room again for some.
+const REFUSING = "readings are acknowledged only as others are delivered and make room: see that the uplink works, or";
 const EXPIRING = "readings have waited longer than outbox.maxAge and expire: see that the uplink works";
 const DISK_FULL =
   "the disk is full: acknowledgements are withheld until there is space; free some on the file system of gateway.dataDir";

@@ -2,7 +2,7 @@
  * What the next request is to hold where several kinds of readings wait: whose turn it is, and what the backlog may take of the
  * link. Pure; `now` is monotonic milliseconds throughout.
  *
- * Critical readings go before everything, and no lane and no backlog waits for ever behind the rest (docs/decisions/0005, 0007).
+ * Critical readings go before everything, and no lane and no backlog waits for ever behind the rest (docs/decisions/0005, 0010).
  */
 import type { UplinkConfig } from "../config/schema.ts";
 import { PRIORITIES, type Priority } from "../observation/observation.ts";
