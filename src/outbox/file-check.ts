@@ -9,6 +9,8 @@ import { systemClock } from "../kernel/clock.ts";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 import { MIGRATIONS } from "./migrations.ts";
 import { PAGE_BYTES } from "./pages.ts";
+import { diskSpace } from "./reserve.ts";
+import { LARGEST_RESERVE } from "./sizes.ts";
 import { readWal } from "./wal-file.ts";
 
 const BUSY_TIMEOUT_MS = 5000;
@@ -117,10 +119,11 @@ export function quickCheckApart(
 
 /**
  * Brings what an unclean stop left in the log into the file, and empties the log: no torn end of it lies there to be
- * mistaken for damage next time. On a full disk it stays.
+ * mistaken for damage next time. On a full disk, and on one that has hardly a reserve's space left, it stays: its space is for
+ * fates, and somebody else would take it.
  */
 export function emptyLog(file: string): void {
-  if (!existsSync(`${file}-wal`)) return;
+  if (!existsSync(`${file}-wal`) || diskSpace(file).free < LARGEST_RESERVE) return;
   const db = new Database(file, { timeout: BUSY_TIMEOUT_MS });
   try {
     db.pragma("synchronous = FULL");

@@ -61,8 +61,14 @@ export class FullDisk {
     }
   }
 
+  /** `Engine#tend`; where the disk does not take even that, it is left to the next time. */
   tend(quality: ClockQuality): TendOutcome {
-    const more = this.run(() => this.#engine.tend(quality));
+    let more = false;
+    try {
+      more = this.run(() => this.#engine.tend(quality));
+    } catch (fault) {
+      if (classify(fault) !== "disk-full") throw fault;
+    }
     return { more, diskFull: !this.#secured() };
   }
 

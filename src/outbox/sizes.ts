@@ -11,7 +11,8 @@ const MOST_CHECKPOINT_PAGES = 4000;
 /** As large a share of the outbox may be WAL between checkpoints, and as large a one new bodies in one transaction. */
 const SHARE = 16;
 const FEWEST_CHECKPOINT_PAGES = 8;
-const LARGEST_RESERVE = 4 * 1024 * 1024;
+/** Bytes. */
+export const LARGEST_RESERVE = 4 * 1024 * 1024;
 /** Holds one commit of fates, and what a checkpoint after it adds to the file. */
 const SMALLEST_RESERVE = 256 * 1024;
 /** Pages of tables' roots, interior nodes and freelist that a transaction touches besides the bodies' own. */

@@ -115,6 +115,10 @@ export class Store {
   /** Row number of this boot. */
   readonly boot: number;
   readonly #bootId: string;
+  /** Whether the row is yet to be written: it goes into the first transaction that a full disk lets through. */
+  #bootOwed = false;
+  /** Keeps the log; see `keepLog`. */
+  #beside: Database.Database | undefined;
   /** Wall time less monotonic time of the boots whose clock came to be known, ms. */
   readonly #offsets = new Map<string, number>();
   /** Random, made with the file: names this outbox for ever, so that a replaced one never repeats an idempotency key. */
@@ -164,17 +168,28 @@ export class Store {
     return (this.#statements.countBlocks.get() as { count: number }).count;
   }
 
-  /** Checkpoints and closes; the -wal and -shm files go. */
+  /** Checkpoints and closes; the -wal and -shm files go, but after `keepLog`. */
   close(): void {
     this.#db.close();
+    this.#beside?.close();
+  }
+
+  /** On a full disk: the log is to stay when this is closed, for the fates of the next run. Somebody else would take its space. */
+  keepLog(): void {
+    this.#checkpointIfPossible();
+    this.#beside = new Database(this.#file, { readonly: true, timeout: BUSY_TIMEOUT_MS });
+    // Its first look opens the log. The last connection to be closed would remove it, but one that only reads may not.
+    this.#beside.pragma("user_version");
   }
 
   /** Runs `change` in one transaction. Once this has returned, the change is durable. */
   transaction<T>(change: () => T): T {
     this.#statements.begin.run();
     try {
+      if (this.#bootOwed) this.#statements.addBoot.run(this.boot, this.#bootId);
       const result = change();
       this.#statements.commit.run();
+      this.#bootOwed = false;
       return result;
     } catch (fault) {
       if (this.#db.inTransaction) this.#db.exec("ROLLBACK");
@@ -319,6 +334,10 @@ export class Store {
     if (log === checkpointed) return;
     const growth = this.pages().count - Math.floor(this.fileBytes().file / PAGE_BYTES);
     if (log < this.sizes.checkpointPages && growth < this.sizes.growthPages) return;
+    this.#checkpointIfPossible();
+  }
+
+  #checkpointIfPossible(): void {
     try {
       this.checkpoint();
     } catch (fault) {
@@ -352,7 +371,15 @@ export class Store {
   #numberBoot(bootId: string): number {
     const known = this.#statements.boot.get(bootId) as { id: number } | undefined;
     if (known !== undefined) return known.id;
-    return this.transaction(() => Number(this.#statements.addBoot.run(bootId).lastInsertRowid));
+    const id = (this.#statements.lastBoot.get() as number) + 1;
+    try {
+      this.transaction(() => this.#statements.addBoot.run(id, bootId));
+    } catch (fault) {
+      // What waits can be read and sent on a full disk all the same.
+      if (classify(fault) !== "disk-full") throw fault;
+      this.#bootOwed = true;
+    }
+    return id;
   }
 }
 
@@ -391,7 +418,8 @@ function prepare(db: Database.Database) {
       seen_synchronised AS seenSynchronised, off_counted AS offCounted FROM boot WHERE seen_wall > 0 ORDER BY id`),
     setBoot: db.prepare(`UPDATE boot SET base = @base, seen_monotonic = @seenMonotonic, seen_wall = @seenWall,
       seen_synchronised = @seenSynchronised, off_counted = @offCounted WHERE id = @id`),
-    addBoot: db.prepare("INSERT INTO boot (boot_id) VALUES (?)"),
+    lastBoot: db.prepare("SELECT COALESCE(MAX(id), 0) FROM boot").pluck(),
+    addBoot: db.prepare("INSERT INTO boot (id, boot_id) VALUES (?, ?)"),
     insertBlock: db.prepare(`INSERT INTO block VALUES (@key, @lastSeq, @count, @sequence, @observedFrom, @observedTo,
       @acceptedAt, @acceptedMonotonic, @boot, @clock, @rawBytes, @rawCrc, @rowCrc, @body)`),
     deleteBlock: db.prepare("DELETE FROM block WHERE key = ?"),

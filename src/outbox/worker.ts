@@ -131,6 +131,7 @@ function perform({ lock, store, engine, disk }: Opened, request: Request): Opera
     case "close":
       disk.noteTime(request.takes.clock);
       engine.end();
+      if (diskSpace(file).free < store.sizes.reserveBytes) store.keepLog();
       closeProperly(store, file);
       lock.release();
       return undefined;

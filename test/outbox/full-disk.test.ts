@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import Database from "better-sqlite3";
 import { pino } from "pino";
 import { Registry } from "prom-client";
 import { systemClock } from "#src/kernel/clock.js";
@@ -51,38 +52,91 @@ test("fates without readings hold nothing where the disk is full", (t) => {
 const READINGS = 400;
 const BATCH = { ...LEASE_ALL, maxBytes: 512 * 1024 };
 
-test("disk-full ends, and the reserve is made again, on a site where nothing comes and nothing waits any more", {
-  skip: noSmallDisk("tmpfs"),
-}, async (t) => {
-  const disk = SmallDisk.mount(t, "tmpfs", 12);
+interface World {
+  readonly outbox: Outbox;
+  readonly saysFull: () => boolean;
+}
+
+async function open(folder: string, bootId = "boot"): Promise<World> {
   const log = pino({ level: "silent" });
   const conditions = new Conditions(systemClock, log);
-  const outbox = await Outbox.open(outboxSettings(disk.folder, { maxBytes: 32 * 2 ** 20 }), {
+  const outbox = await Outbox.open(outboxSettings(folder, { maxBytes: 32 * 2 ** 20, bootId }), {
     clock: systemClock,
     telemetry: { log, metrics: new Registry() },
     conditions,
     clockQuality: () => "synchronised",
     onFatal: (error) => assert.fail(error),
   });
-  t.after(() => outbox.close());
-  const saysFull = () => conditions.list().some(({ code }) => code === "disk-full");
+  return { outbox, saysFull: () => conditions.list().some(({ code }) => code === "disk-full") };
+}
+
+async function accept(outbox: Outbox): Promise<void> {
   const noise = () => Array.from({ length: 60 }, () => Math.random().toString(36).slice(2)).join("");
   const readings = Array.from({ length: READINGS }, () => observation({ attributes: { noise: noise() } }));
   await new Promise<void>((committed) => outbox.append(readings, Date.now(), committed));
-  const giveBack = disk.fill();
-  const first = await outbox.lease(BATCH);
-  assert.ok(first);
-  const later = Array.from({ length: first.count - 1 }, (_, index) => index + 1);
+}
+
+/** One reading, and the others are to come later: that takes the space of the reserve. */
+async function deliverOne(outbox: Outbox): Promise<void> {
+  const batch = await outbox.lease(BATCH);
+  assert.ok(batch);
+  const later = Array.from({ length: batch.count - 1 }, (_, index) => index + 1);
   const retryLater = { indexes: later, delayMs: 0 };
-  await outbox.settle(first, { delivered: [{ from: 0, to: 1 }], deadLettered: [], retryLater });
+  await outbox.settle(batch, { delivered: [{ from: 0, to: 1 }], deadLettered: [], retryLater });
+}
+
+async function deliver(outbox: Outbox): Promise<void> {
   for (;;) {
     const batch = await outbox.lease(BATCH);
-    if (batch === undefined) break;
+    if (batch === undefined) return;
     await outbox.settle(batch, { delivered: [{ from: 0, to: batch.count }], deadLettered: [] });
   }
-  assert.deepEqual([outbox.ledger().pending, outbox.ledger().delivered], [0, READINGS]);
-  assert.ok(saysFull());
-  giveBack();
-  await until("it is well again", () => !saysFull());
-  assert.ok(existsSync(join(disk.folder, "outbox.reserve")));
-});
+}
+
+for (const kind of ["tmpfs", "ext4"] as const) {
+  const skip = noSmallDisk(kind);
+
+  test(`disk-full ends, and the reserve is made again, where nothing comes and nothing waits any more (${kind})`, {
+    skip,
+  }, async (t) => {
+    const disk = SmallDisk.mount(t, kind, 16);
+    const { outbox, saysFull } = await open(disk.folder);
+    t.after(() => outbox.close());
+    await accept(outbox);
+    const giveBack = disk.fill();
+    await deliverOne(outbox);
+    await deliver(outbox);
+    assert.deepEqual([outbox.ledger().pending, outbox.ledger().delivered], [0, READINGS]);
+    assert.ok(saysFull());
+    giveBack();
+    await until("it is well again", () => !saysFull());
+    assert.ok(existsSync(join(disk.folder, "outbox.reserve")));
+  });
+
+  test(`after a reboot with a full disk and no reserve left it starts, says so, and delivers what waits (${kind})`, {
+    skip,
+  }, async (t) => {
+    const disk = SmallDisk.mount(t, kind, 16);
+    const before = await open(disk.folder);
+    await accept(before.outbox);
+    const giveBack = disk.fill();
+    await deliverOne(before.outbox);
+    assert.ok(before.saysFull());
+    disk.fill();
+    await before.outbox.close();
+    disk.fill();
+    const { outbox, saysFull } = await open(disk.folder, "after the reboot");
+    t.after(() => outbox.close());
+    await until("it says that the disk is full", saysFull);
+    await deliver(outbox);
+    assert.deepEqual([outbox.ledger().pending, outbox.ledger().delivered], [0, READINGS]);
+    giveBack();
+    await until("it is well again", () => !saysFull());
+    await accept(outbox);
+    const file = new Database(join(disk.folder, "outbox.db"), { readonly: true });
+    t.after(() => file.close());
+    const boots = file.prepare("SELECT boot_id FROM boot ORDER BY id").pluck();
+    assert.deepEqual(boots.all(), ["boot", "after the reboot"]);
+    assert.deepEqual(file.prepare("SELECT DISTINCT boot FROM block").pluck().all(), [2]);
+  });
+}
