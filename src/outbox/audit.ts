@@ -3,17 +3,21 @@
  * became of the rest.
  *
  * Numbers of a ledger never fall, but for `pending`: readings that the ledger knew as waiting and that were not found are `damaged`.
+ * Dead letters that the ledger does not know of are counted as such: putting them back must not bring it below zero.
  * Sequence numbers go on well above all that may have been given away.
  */
 import { runsOf } from "./block.ts";
+import { isWhole } from "./dead-letters.ts";
 import type { KnownBooks } from "./file-state.ts";
 import { imbalance, type Ledger } from "./ledger.ts";
 import type { Salvage } from "./salvage.ts";
-import { Band, type BlockHead, bandEnd, bandStart, LANES, type Store, seqOf } from "./store.ts";
+import type { Run } from "./sequence.ts";
+import { Band, type BlockHead, bandEnd, bandStart, type DeadLetter, LANES, type Store, seqOf } from "./store.ts";
 
 /** More than a gateway accepts in months: numbers given away by commits that were lost are never given again. */
 const SEQUENCE_MARGIN = 1_000_000_000;
 const BLOCKS_PER_TRANSACTION = 1000;
+const LETTERS_PER_READ = 500;
 /** The key space has room for numbers below 2^48; one above this is not to be believed. */
 const HIGHEST_BELIEVED_SEQ = 2 ** 47;
 
@@ -33,13 +37,14 @@ export function audit(store: Store, { lanes, doubtful }: Salvage, known: KnownBo
   const remembered = known !== undefined && known.ledgers.length === LANES;
   removeWhere(store, blocksOf(store), ({ key }) => store.block(key) === "damaged");
   for (let lane = 0; lane < LANES; lane++) removeWhere(store, doubles(store, lane, doubtful), () => true);
+  const letters = soundLetters(store);
   const before = store.ledgers();
   let [salvaged, damaged] = [0, 0];
   for (let lane = 0; lane < LANES; lane++) {
     const books = lanes.has(lane) ? before[lane] : known?.ledgers[lane];
     if (books !== undefined) removeStale(store, lane, books.pending, doubtful);
     const found = pendingIn(store, lane);
-    const settled = settle(books, found);
+    const settled = settle(books, found, letters[lane] ?? 0);
     store.transaction(() => store.addToLedger(lane, difference(settled, before[lane] ?? settled)));
     salvaged += found;
     damaged += settled.damaged - (books?.damaged ?? 0);
@@ -149,16 +154,48 @@ function removeStale(store: Store, lane: number, pending: number, doubtful: Read
 const pendingIn = (store: Store, lane: number): number =>
   store.countIn(Band.waiting(lane)) + store.countIn(Band.deferred(lane));
 
-/** A lane's books with `found` readings waiting. */
-function settle(books: Ledger | undefined, found: number): Ledger {
-  if (books === undefined) return { ...NOTHING, accepted: found, pending: found };
-  const missing = books.pending - found;
+/** A lane's books with `found` readings waiting and, at least, `letters` dead letters. */
+function settle(books: Ledger | undefined, found: number, letters: number): Ledger {
+  if (books === undefined) return { ...NOTHING, accepted: found + letters, pending: found, deadLettered: letters };
+  const refused = Math.max(0, letters - books.deadLettered);
+  const missing = books.pending - found - refused;
   return {
     ...books,
     pending: found,
+    deadLettered: books.deadLettered + refused,
     accepted: books.accepted + Math.max(0, -missing),
     damaged: books.damaged + Math.max(0, missing),
   };
+}
+
+/** Removes dead letters that are nonsense, or of readings that wait (they were put back once); returns how many are left, by lane. */
+function soundLetters(store: Store): number[] {
+  const sound = Array.from({ length: LANES }, () => 0);
+  if (store.countDeadLetters() === 0) return sound;
+  store.transaction(() => {
+    for (const head of blocksOf(store)) for (const run of runsOf(head)) removeLetters(store, run);
+    for (const letter of lettersOf(store)) {
+      if (isWhole(letter)) sound[letter.lane] = (sound[letter.lane] ?? 0) + 1;
+      else store.deleteDeadLetter(letter.seq);
+    }
+  });
+  return sound;
+}
+
+function removeLetters(store: Store, [first, last]: Run): void {
+  const next = (): DeadLetter | undefined => store.deadLetters(first - 1, 1)[0];
+  for (let letter = next(); letter !== undefined && letter.seq <= last; letter = next())
+    store.deleteDeadLetter(letter.seq);
+}
+
+function* lettersOf(store: Store): Generator<DeadLetter> {
+  for (let after = 0; ; ) {
+    const letters = store.deadLetters(after, LETTERS_PER_READ);
+    yield* letters;
+    const last = letters.at(-1);
+    if (last === undefined) return;
+    after = last.seq;
+  }
 }
 
 function difference(wanted: Ledger, present: Ledger): Ledger {

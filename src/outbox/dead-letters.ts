@@ -3,7 +3,7 @@ import type { ClockQuality } from "../observation/observation.ts";
 import type { DeadLetterReason } from "./batch.ts";
 import type { Queue } from "./queue.ts";
 import { segmentOf } from "./segment.ts";
-import { Band, type Block, bandStart, type DeadLetter, type Store } from "./store.ts";
+import { Band, type Block, bandStart, type DeadLetter, LANES, type Store } from "./store.ts";
 
 /** Ids of dead letters, or all of them. */
 export type DeadLetterSelection = readonly string[] | "all";
@@ -128,12 +128,26 @@ export class DeadLetters {
   }
 }
 
+/** Whether a dead letter is what `bury` made, so that it can be shown, and be sent again. */
+export function isWhole({ id, lane, reading, problem }: DeadLetter): boolean {
+  try {
+    const { id: named, ts_iso, gateway } = JSON.parse(reading) as DeadReading & { readonly id: string };
+    if (problem !== null) JSON.parse(problem);
+    const times = [Date.parse(ts_iso), Date.parse(gateway.received_at)];
+    return named === id && lane >= 0 && lane < LANES && times.every((time) => Number.isFinite(time));
+  } catch {
+    return false;
+  }
+}
+
+interface DeadReading {
+  readonly ts_iso: string;
+  readonly gateway: { readonly received_at: string; readonly clock: ClockQuality; readonly boot?: string };
+}
+
 function blockOf(letter: DeadLetter): Omit<Block, keyof Moment> {
   const { body, rawBytes, rawCrc } = segmentOf([letter.reading]);
-  const reading = JSON.parse(letter.reading) as {
-    ts_iso: string;
-    gateway: { received_at: string; clock: ClockQuality; boot?: string };
-  };
+  const reading = JSON.parse(letter.reading) as DeadReading;
   const observedAt = Date.parse(reading.ts_iso);
   return {
     key: bandStart(Band.deferred(letter.lane)) + letter.seq,

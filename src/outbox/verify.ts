@@ -10,6 +10,7 @@ import { crc32 } from "node:zlib";
 import { GatewayError, messageOf } from "../kernel/errors.ts";
 import { contradiction } from "./audit.ts";
 import { idOf, runsOf, textsOf } from "./block.ts";
+import { isWhole } from "./dead-letters.ts";
 import { faultInBytes, isDamageAtOpen, quickCheck } from "./file-check.ts";
 import { SEPARATOR } from "./segment.ts";
 import { expand } from "./sequence.ts";
@@ -139,21 +140,13 @@ function faultIn(block: Block): string | undefined {
 function checkDeadLetters(store: Store, findings: Findings): void {
   for (let after = 0; ; ) {
     const letters = store.deadLetters(after, LETTERS_PER_READ);
-    for (const { id, reading } of letters) {
+    for (const letter of letters) {
       findings.deadLetters++;
-      if (!isReading(reading, id)) findings.add(`the dead letter ${id} cannot be read`);
+      if (!isWhole(letter)) findings.add(`the dead letter ${letter.id} cannot be read`);
     }
     const last = letters.at(-1);
     if (last === undefined) return;
     after = last.seq;
-  }
-}
-
-function isReading(text: string, id: string): boolean {
-  try {
-    return (JSON.parse(text) as { id?: unknown }).id === id;
-  } catch {
-    return false;
   }
 }
 

@@ -1,16 +1,16 @@
-/** What a salvage copies where the disk has no room for all, and whose numbers it keeps. */
+/** What a salvage copies where the disk has no room for all, whose numbers it keeps, and what becomes of dead letters. */
 import assert from "node:assert/strict";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import Database from "better-sqlite3";
 import { audit } from "#src/outbox/audit.js";
-import { readState } from "#src/outbox/file-state.js";
+import { noteClosed, readState } from "#src/outbox/file-state.js";
 import { addLedgers, imbalance } from "#src/outbox/ledger.js";
 import { Pages } from "#src/outbox/pages.js";
 import { salvage } from "#src/outbox/salvage.js";
 import { Store } from "#src/outbox/store.js";
-import { closeEngine, type Filled, fill, openEngine } from "../support/damage.ts";
+import { closeEngine, type Filled, fill, openEngine, totals } from "../support/damage.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const KEPT_BYTES = 100_000;
@@ -97,5 +97,44 @@ test("a boot whose row is lost keeps its number: the readings of then are not ta
   const opened = await openEngine(folder);
   assert.equal(opened.repair?.now, true);
   assert.equal(opened.store.boot, 8);
+  closeEngine(opened);
+});
+
+test("dead letters that the books do not know of can be put back after a repair: the books stay above zero", async (t) => {
+  const { folder, file, deadLetters } = await filled(t);
+  const state = readState(file);
+  assert.ok(deadLetters.size > 0 && state?.known);
+  // The books as of a stop before anything was refused, and a ledger that cannot be read.
+  const ledgers = state.known.ledgers.map((ledger) => ({
+    ...ledger,
+    deadLettered: 0,
+    accepted: ledger.accepted - ledger.deadLettered,
+  }));
+  noteClosed(file, { ...state.known, ledgers });
+  run(file, "UPDATE ledger SET delivered = delivered + 1024");
+  const opened = await openEngine(folder);
+  assert.deepEqual([opened.repair?.now, opened.repair?.report.ledger], [true, "remembered"]);
+  assert.equal(totals(opened.engine).deadLettered, deadLetters.size);
+  assert.equal(opened.engine.requeue("all").changed, deadLetters.size);
+  const { ledgers: after } = opened.engine.books();
+  assert.ok(after.every((ledger) => imbalance(ledger) === 0 && Object.values(ledger).every((count) => count >= 0)));
+  closeEngine(opened);
+  const again = await openEngine(folder);
+  assert.equal(again.repair?.now, false);
+  closeEngine(again);
+});
+
+test("a dead letter that is nonsense, or whose reading waits, does not come out of a repair", async (t) => {
+  const { folder, file, deadLetters } = await filled(t);
+  run(
+    file,
+    `INSERT INTO dead_letter SELECT (SELECT last_seq FROM block ORDER BY key DESC LIMIT 1), id, lane, code, detail, problem, refused_at, reading
+       FROM dead_letter ORDER BY seq LIMIT 1;
+     UPDATE dead_letter SET reading = replace(reading, '"ts_iso":"2', '"ts_iso":"x') WHERE seq = (SELECT MIN(seq) FROM dead_letter);
+     UPDATE ledger SET delivered = delivered + 1024`,
+  );
+  const opened = await openEngine(folder);
+  assert.deepEqual([opened.repair?.now, opened.repair?.report.deadLetters], [true, deadLetters.size - 1]);
+  assert.equal(opened.engine.requeue("all").changed, deadLetters.size - 1);
   closeEngine(opened);
 });
