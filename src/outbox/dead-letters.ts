@@ -23,23 +23,19 @@ export class DeadLetters {
   readonly #store: Store;
   readonly #queue: Queue;
   readonly #max: number;
-  readonly #onDropped: (ids: readonly string[]) => void;
+  readonly #transaction: <T>(change: () => T) => T;
   readonly #moment: () => Moment;
   #count: number;
+  /** Ids of those that the transaction under way has dropped to make room. */
+  #dropped: string[] = [];
 
-  /** Keeps at most `max`; `onDropped` hears of the oldest, which make room. `moment` is now. */
-  constructor(
-    store: Store,
-    queue: Queue,
-    max: number,
-    onDropped: (ids: readonly string[]) => void,
-    moment: () => Moment,
-  ) {
+  /** Keeps at most `max`. `transaction` is the engine's, which knows `remember` and `takeDropped`; `moment` is now. */
+  constructor(store: Store, queue: Queue, max: number, transaction: <T>(change: () => T) => T, moment: () => Moment) {
     this.#moment = moment;
     this.#store = store;
     this.#queue = queue;
     this.#max = max;
-    this.#onDropped = onDropped;
+    this.#transaction = transaction;
     this.#count = store.countDeadLetters();
   }
 
@@ -63,13 +59,22 @@ export class DeadLetters {
     if (oldest.length === 0) return 0;
     for (const { seq } of oldest) this.#store.deleteDeadLetter(seq);
     this.#count -= oldest.length;
-    this.#onDropped(oldest.map(({ id }) => id));
+    this.#dropped.push(...oldest.map(({ id }) => id));
     return oldest.length;
   }
 
-  /** Counts again, after a transaction that buried some was rolled back. */
-  recount(): void {
-    this.#count = this.#store.countDeadLetters();
+  /** At the beginning of a transaction; what is returned puts things back where that was rolled back. */
+  remember(): () => void {
+    const count = this.#count;
+    return () => {
+      this.#count = count;
+      this.#dropped = [];
+    };
+  }
+
+  /** Ids of those that a transaction, committed by now, has dropped to make room; they are given once. */
+  takeDropped(): readonly string[] {
+    return this.#dropped.splice(0);
   }
 
   /** Puts dead letters back into the queue, ahead of what waits in their lanes. */
@@ -101,15 +106,15 @@ export class DeadLetters {
     const unknown = selection === "all" ? [] : selection.filter((id) => this.#store.deadLettersOf(id).length === 0);
     let changed = 0;
     for (const letters of this.#selected(selection)) {
-      this.#store.transaction(() => {
+      this.#transaction(() => {
         for (const letter of letters) {
           this.#store.deleteDeadLetter(letter.seq);
           within(letter);
         }
+        this.#count -= letters.length;
       });
       for (const letter of letters) after(letter);
       changed += letters.length;
-      this.#count -= letters.length;
     }
     return { changed, unknown };
   }

@@ -86,11 +86,15 @@ export class Engine {
       store,
       this.#queue,
       options.maxDeadLetters,
-      (ids) => options.onNotice({ kind: "dead-letters-dropped", ids }),
+      (change) => this.#transaction(change),
       () => ({ boot: store.boot, acceptedMonotonic: Math.floor(options.monotonic()) }),
     );
     this.#ages = new AgeClock(store, options);
-    this.#kept = new Kept(store, { keepMs: options.keepDelivered ?? 0, ...options });
+    this.#kept = new Kept(store, {
+      keepMs: options.keepDelivered ?? 0,
+      ...options,
+      transaction: (change) => this.#transaction(change),
+    });
     this.#retention = new Retention(options.retention, {
       store,
       queue: this.#queue,
@@ -204,11 +208,11 @@ export class Engine {
   }
 
   /**
-   * Drops the delivered block that has been kept for longest, whatever its age, so that nothing that waits has to go; within a
-   * transaction or by itself. How many readings it had: 0 where none is kept.
+   * Drops the delivered block that has been kept for longest, whatever its age, so that nothing that waits has to go. How many
+   * readings it had: 0 where none is kept.
    */
   dropOldestKept(): number {
-    return this.#kept.dropOldest();
+    return this.#transaction(() => this.#kept.dropOldest());
   }
 
   /** Numbers after the last change. */
@@ -240,21 +244,26 @@ export class Engine {
     return this.#refreshAfter(this.#letters.drop(selection));
   }
 
+  /** A transaction, what is to be said once it is made, and a checkpoint where that is due. */
   #transaction<T>(change: () => T): T {
+    const undo = [this.#letters.remember(), this.#kept.remember()];
+    let result: T;
     try {
-      return this.#store.transaction(change);
+      result = this.#store.transaction(change);
     } catch (fault) {
-      this.#letters.recount();
-      this.#kept.recount();
+      for (const back of undo) back();
       if (classify(fault) === "disk-full") this.#kept.diskFull();
       throw fault;
     }
+    const ids = this.#letters.takeDropped();
+    if (ids.length > 0) this.#options.onNotice({ kind: "dead-letters-dropped", ids });
+    this.#store.checkpointIfDue();
+    return result;
   }
 
   /** Memory follows only what has been committed: a transaction that failed leaves leases as they were. */
   #follow(effects: readonly (() => void)[]): void {
     for (const effect of effects) effect();
-    this.#store.checkpointIfDue();
     this.#refresh();
   }
 

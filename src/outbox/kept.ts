@@ -19,6 +19,8 @@ export interface KeptOptions {
   readonly keepMs: number;
   readonly monotonic: () => number;
   readonly now: () => number;
+  /** The engine's, which knows `remember`. */
+  readonly transaction: <T>(change: () => T) => T;
 }
 
 export class Kept {
@@ -42,9 +44,12 @@ export class Kept {
     return this.#bytes;
   }
 
-  /** A transaction failed: what it kept or dropped is as it was. */
-  recount(): void {
-    this.#bytes = this.#store.kept.bytes();
+  /** At the beginning of a transaction; what is returned puts things back where that was rolled back. */
+  remember(): () => void {
+    const bytes = this.#bytes;
+    return () => {
+      this.#bytes = bytes;
+    };
   }
 
   /** The id of the block kept last; 0 where none ever was. */
@@ -83,7 +88,7 @@ export class Kept {
   purge(clock: ClockQuality): boolean {
     this.#clock = clock;
     if (!this.#oldestIsDue()) return false;
-    return this.#store.transaction(() => {
+    return this.#options.transaction(() => {
       for (let dropped = 0; dropped < PURGED_AT_ONCE; dropped++) {
         if (!this.#oldestIsDue() || this.dropOldest() === 0) return false;
       }
@@ -91,7 +96,7 @@ export class Kept {
     });
   }
 
-  /** Drops the block that was delivered first, whatever its age; within a transaction or by itself. How many readings: 0 where none is kept. */
+  /** Drops the block that was delivered first, whatever its age, within a transaction. How many readings: 0 where none is kept. */
   dropOldest(): number {
     const oldest = this.#store.kept.oldest();
     if (oldest === undefined) return 0;

@@ -3,7 +3,7 @@ import type { TestContext } from "node:test";
 import type { ClockQuality } from "#src/observation/observation.js";
 import { PRIORITIES } from "#src/observation/observation.js";
 import type { Committed } from "#src/outbox/commit.js";
-import { Engine } from "#src/outbox/engine.js";
+import { Engine, type EngineOptions } from "#src/outbox/engine.js";
 import { Gathering } from "#src/outbox/gathering.js";
 import { addLedgers, type Ledger } from "#src/outbox/ledger.js";
 import { ObservationWriter } from "#src/outbox/observation-text.js";
@@ -19,6 +19,8 @@ export interface EngineModules {
   readonly Engine: typeof Engine;
 }
 
+export type EngineRigOptions = Partial<Pick<EngineOptions, "maxDeadLetters" | "keepDelivered" | "onNotice">>;
+
 export const LEASE_ALL = {
   maxReadings: 500,
   maxBytes: 64 * 1024,
@@ -30,6 +32,7 @@ export class EngineRig {
   readonly #file: string;
   readonly #settings: RetentionSettings;
   readonly #modules: EngineModules;
+  readonly #options: EngineRigOptions;
   readonly #writer = new ObservationWriter("sierra");
   #seq = 1;
   store: Store;
@@ -47,7 +50,9 @@ export class EngineRig {
     file: string,
     settings: Partial<RetentionSettings> = {},
     modules: EngineModules = { Store, Engine },
+    options: EngineRigOptions = {},
   ) {
+    this.#options = options;
     this.#file = file;
     this.#settings = { maxBytes: 2 ** 30, maxAge: 30 * DAY_MS, whenFull: "evict", reserveFreeDisk: 0, ...settings };
     this.#modules = modules;
@@ -123,6 +128,7 @@ export class EngineRig {
       retention: this.#settings,
       freeDisk: () => this.freeDisk,
       onNotice: () => {},
+      ...this.#options,
     });
     return [store, engine];
   }
