@@ -37,26 +37,39 @@ export interface Opened<T> {
   readonly repair: { readonly report: RepairReport; readonly now: boolean } | undefined;
   /** Resolves with the damage that the check found after all, once it has come to its end; `undefined` where there is none. */
   readonly checked: Promise<string | undefined>;
+  /** Closes the file, and notes that it was closed properly, unless that check has not come to its end: then the next start checks. */
+  readonly close: () => void;
 }
 
 /**
  * Opens or creates the file. `build` is what first reads it; where that meets damage, the file is repaired and it is called
- * again.
+ * again. The check of a file of which it is not known that it was closed properly is waited for `checkWaitMs`.
  * @throws GatewayError OUTBOX_NOT_DURABLE, OUTBOX_TOO_NEW, OUTBOX_BEYOND_REPAIR; SQLite's and the system's own errors pass through.
  */
-export async function openChecked<T>(options: StoreOptions, build: (store: Store) => T): Promise<Opened<T>> {
+export async function openChecked<T>(
+  options: StoreOptions,
+  build: (store: Store) => T,
+  checkWaitMs = CHECK_WAIT_MS,
+): Promise<Opened<T>> {
   const { file } = options;
   finishReplacement(file);
   const state = readState(file);
-  const { fault, checked } = await look(file, state);
+  const { fault, later } = await look(file, state, checkWaitMs);
   const { report, ...opened } =
     fault === undefined ? tryOpen(options, build, state) : mend(options, build, fault, state);
   const earlier = lastRepair(file);
   noteOpen(file, known(opened.store));
+  // Of a file that has been repaired meanwhile, what is found in the damaged one says nothing.
+  let checking = later !== undefined && report === undefined;
+  const checked = checking ? later : undefined;
+  void checked?.then(() => {
+    checking = false;
+  });
   return {
     ...opened,
     repair: report !== undefined ? { report, now: true } : earlier && { report: earlier, now: false },
-    checked,
+    checked: checked ?? Promise.resolve(undefined),
+    close: () => closeProperly(opened.store, file, !checking),
   };
 }
 
@@ -122,11 +135,14 @@ export function openUnchecked(options: StoreOptions): { store: Store; wasClean: 
   }
 }
 
-/** Closes the file, and notes that it was closed properly. */
-export function closeProperly(store: Store, file: string): void {
+/** Closes the file, and notes that it was closed properly where it is `sound` as far as is known; else the next start looks. */
+export function closeProperly(store: Store, file: string, sound = true): void {
   const books = known(store);
   store.close();
-  asFarAsPossible(() => noteClosed(file, books));
+  const state = readState(file)?.state;
+  if (state === "damaged" || state === "suspect") return;
+  if (sound) asFarAsPossible(() => noteClosed(file, books));
+  else noteOpen(file, books);
 }
 
 function noteOpen(file: string, books: KnownBooks): void {
@@ -178,23 +194,24 @@ function openAndBuild<T>(options: StoreOptions, build: (store: Store) => T): { s
 
 const known = (store: Store) => ({ lastSeq: store.lastSeq(), ledgers: store.ledgers() });
 
-const SOUND = { fault: undefined, checked: Promise.resolve(undefined) };
+interface Look {
+  readonly fault?: string | undefined;
+  /** The check's result, where it takes its time. */
+  readonly later?: Promise<string | undefined>;
+}
 
-async function look(
-  file: string,
-  state: FileState | undefined,
-): Promise<{ fault: string | undefined; checked: Promise<string | undefined> }> {
+async function look(file: string, state: FileState | undefined, waitMs: number): Promise<Look> {
   const fault = faultAtSight(file, state);
-  if (fault !== undefined) return { ...SOUND, fault };
-  if (isYetToBeMade(file, state) || isUntouched(file, state)) return SOUND;
+  if (fault !== undefined) return { fault };
+  if (isYetToBeMade(file, state) || isUntouched(file, state)) return {};
   try {
     emptyLog(file);
   } catch (thrown) {
-    if (isDamageAtOpen(thrown)) return { ...SOUND, fault: messageOf(thrown) };
+    if (isDamageAtOpen(thrown)) return { fault: messageOf(thrown) };
     throw thrown;
   }
-  const check = await quickCheckApart(file, state?.state === "suspect" ? undefined : CHECK_WAIT_MS);
-  return check.done ? { ...SOUND, fault: check.fault } : { fault: undefined, checked: check.later };
+  const check = await quickCheckApart(file, state?.state === "suspect" ? undefined : waitMs);
+  return check.done ? { fault: check.fault } : { later: check.later };
 }
 
 /** What is wrong as far as can be told without SQLite, and without changing anything. */

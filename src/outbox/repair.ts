@@ -107,6 +107,10 @@ export function repairText(report: RepairReport): string {
     givenUp ? "two attempts to salvage its readings did not come to their end" : undefined,
   ].filter((text) => text !== undefined);
   const outcome = `${salvaged} waiting readings and ${deadLetters} dead letters were salvaged, ${damaged} readings counted as damaged`;
-  const kept = aside === null ? "" : `. The damaged file is kept as ${basename(aside)}: check the card, then remove it`;
+  const name = aside === null ? "" : basename(aside);
+  const kept =
+    aside === null
+      ? ""
+      : `. The damaged file is kept as ${name}, with ${name}-wal, ${name}-shm and ${name}.report: check the card, then remove them all`;
   return `the outbox's file was damaged (${reason}); ${[outcome, ...notes].join("; ")}${kept}`;
 }

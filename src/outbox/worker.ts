@@ -11,7 +11,7 @@ import { Engine } from "./engine.ts";
 import { FullDisk, makeRoomToOpen } from "./full-disk.ts";
 import { peek } from "./inspection.ts";
 import { newestIds } from "./newest-ids.ts";
-import { closeProperly, noteDamage, noteFault, openChecked } from "./opening.ts";
+import { noteDamage, noteFault, openChecked } from "./opening.ts";
 import type { FaultReport, Operation, Operations, Reply, Request, WorkerSettings } from "./protocol.ts";
 import { repairText } from "./repair.ts";
 import { diskSpace, Reserve } from "./reserve.ts";
@@ -63,13 +63,14 @@ interface Opened {
   readonly store: Store;
   readonly engine: Engine;
   readonly disk: FullDisk;
+  readonly close: () => void;
 }
 
 async function open(): Promise<Opened | undefined> {
   try {
     const lock = DataDirLock.acquire(settings.dataDir);
     makeRoomToOpen(file);
-    const { store, built, repair, checked } = await openChecked({ ...settings, file }, build);
+    const { store, built, repair, checked, close } = await openChecked({ ...settings, file }, build);
     const { engine, recentIds, disk } = built;
     if (repair !== undefined) {
       const { report, now } = repair;
@@ -81,7 +82,7 @@ async function open(): Promise<Opened | undefined> {
       say({ kind: "damage-found", detail });
     });
     say({ kind: "opened", books: engine.books(), recentIds }, [recentIds.buffer as ArrayBuffer]);
-    return { lock, store, engine, disk };
+    return { lock, store, engine, disk, close };
   } catch (thrown) {
     say({ kind: "not-opened", fault: report(thrown), hint: thrown instanceof GatewayError ? thrown.hint : undefined });
     return undefined;
@@ -90,7 +91,7 @@ async function open(): Promise<Opened | undefined> {
 
 const opened = await open();
 
-function perform({ lock, store, engine, disk }: Opened, request: Request): Operations[Operation]["gives"] {
+function perform({ lock, store, engine, disk, close }: Opened, request: Request): Operations[Operation]["gives"] {
   switch (request.op) {
     case "commit": {
       const from = systemClock.monotonic();
@@ -132,7 +133,7 @@ function perform({ lock, store, engine, disk }: Opened, request: Request): Opera
       disk.noteTime(request.takes.clock);
       engine.end();
       if (diskSpace(file).free < store.sizes.reserveBytes) store.keepLog();
-      closeProperly(store, file);
+      close();
       lock.release();
       return undefined;
   }

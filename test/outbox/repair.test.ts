@@ -7,11 +7,13 @@ import Database from "better-sqlite3";
 import { quickCheckApart } from "#src/outbox/file-check.js";
 import { type FileState, noteClosed, readState, writeState } from "#src/outbox/file-state.js";
 import { imbalance } from "#src/outbox/ledger.js";
-import { openChecked } from "#src/outbox/opening.js";
+import { noteDamage, openChecked } from "#src/outbox/opening.js";
+import { repairText } from "#src/outbox/repair.js";
 import { seededRandom } from "#src/simulator/random.js";
 import {
   breakLeaf,
   closeEngine,
+  copyOutbox,
   drain,
   drainRestarting,
   type Filled,
@@ -19,8 +21,10 @@ import {
   flip,
   middleKey,
   openEngine,
+  store,
   totals,
 } from "../support/damage.ts";
+import { observation } from "../support/observations.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const BLOCKS = 60;
@@ -137,6 +141,77 @@ test("the loss stays in sight until the damaged file is removed", async (t) => {
   const third = await openEngine(folder);
   assert.equal(third.repair, undefined);
   closeEngine(third);
+});
+
+test("what is left of a damaged set that was removed in part is never taken for another file's log", async (t) => {
+  const { folder, file } = await filled(t);
+  const opened = await openEngine(folder);
+  for (let n = 0; n < 20; n++) store(opened.engine, 2, [observation()]);
+  const crashed = temporaryFolder(t);
+  copyOutbox(folder, crashed);
+  closeEngine(opened);
+  const log = readFileSync(join(crashed, "outbox.db-wal"));
+  for (const end of ["clean", "interrupted"]) {
+    const folderNow = temporaryFolder(t);
+    const fileNow = join(folderNow, "outbox.db");
+    copyOutbox(crashed, folderNow);
+    flip(`${fileNow}-wal`, Math.floor(log.length / 2) * 8);
+    writeFileSync(`${fileNow}.damaged-1-wal`, "an older one");
+    if (end === "interrupted") {
+      const other = await fill(temporaryFolder(t), 3);
+      renameSync(join(other.folder, "outbox.db"), `${fileNow}.fresh`);
+      writeState(fileNow, { state: "replacing", fresh: `${fileNow}.fresh`, aside: `${fileNow}.damaged-1` });
+    }
+    const again = await openEngine(folderNow);
+    const aside = again.repair?.report.setAside ?? `${fileNow}.damaged-1`;
+    assert.equal(readFileSync(`${aside}-wal`).length, log.length, `${end}: the log stays with its file`);
+    assert.equal(again.repair?.now, end === "clean" ? true : undefined);
+    assert.equal(imbalance(totals(again.engine)), 0);
+    closeEngine(again);
+    const third = await openEngine(folderNow);
+    assert.notEqual(third.repair?.now, true, `${end}: once is enough`);
+    closeEngine(third);
+  }
+  assert.ok(existsSync(file));
+});
+
+test("a repair says which files to remove, and a later one clears away what was left of them", async (t) => {
+  const { folder, file } = await filled(t);
+  breakLeaf(file, 0);
+  const opened = await openEngine(folder);
+  const told = opened.repair === undefined ? "" : repairText(opened.repair.report);
+  for (const part of ["", "-wal", "-shm", ".report"]) assert.ok(told.includes(`outbox.db.damaged-1${part}`));
+  closeEngine(opened);
+  rmSync(`${file}.damaged-1`);
+  writeFileSync(`${file}.damaged-1-wal`, "left behind");
+  breakLeaf(file, 0);
+  const again = await openEngine(folder);
+  assert.equal(again.repair?.now, true);
+  const left = readdirSync(folder).filter((name) => name.endsWith("-wal") && name.includes("damaged"));
+  for (const name of left) assert.notEqual(readFileSync(join(folder, name), "utf8"), "left behind");
+  closeEngine(again);
+});
+
+test("a stop before the check has come to its end does not pass for a clean one: the next start checks", async (t) => {
+  const { file } = await filled(t);
+  const known = readState(file)?.known;
+  assert.ok(known);
+  writeState(file, { state: "open", known });
+  const options = { file, maxBytes: 2 ** 30, bootId: "boot" };
+  const early = await openChecked(options, () => undefined, 0);
+  early.close();
+  assert.equal(readState(file)?.state, "open");
+  const patient = await openChecked(options, () => undefined, 600_000);
+  patient.close();
+  assert.equal(readState(file)?.state, "closed");
+});
+
+test("damage that was noted in use outlives a proper stop", async (t) => {
+  const { folder, file } = await filled(t);
+  const opened = await openEngine(folder);
+  noteDamage(file, "found by the check");
+  closeEngine(opened);
+  assert.equal(readState(file)?.state, "damaged");
 });
 
 test("a state that cannot be read is no fault: the file is checked", async (t) => {

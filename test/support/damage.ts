@@ -9,7 +9,7 @@ import type { NewBlock } from "#src/outbox/commit.js";
 import { Engine } from "#src/outbox/engine.js";
 import { addLedgers, type Ledger } from "#src/outbox/ledger.js";
 import { newestIds } from "#src/outbox/newest-ids.js";
-import { closeProperly, noteFault, type Opened, openChecked } from "#src/outbox/opening.js";
+import { noteFault, type Opened, openChecked } from "#src/outbox/opening.js";
 import type { Store } from "#src/outbox/store.js";
 import { observation } from "./observations.ts";
 
@@ -44,8 +44,8 @@ export async function openEngine(folder: string): Promise<OpenedEngine> {
   return { ...opened, engine: opened.built, file };
 }
 
-export function closeEngine({ store, file }: OpenedEngine): void {
-  closeProperly(store, file);
+export function closeEngine({ close }: OpenedEngine): void {
+  close();
 }
 
 /** Stores observations of one lane as one block, with the sequence numbers that follow; returns their ids. */
