@@ -63,7 +63,7 @@ async function backup(target: string, options: BackupOptions, terminal: Terminal
   const report = copy(file, resolve(target), { overwrite, inUse, ...progressOn(terminal, options) });
   endProgress(terminal, options);
   terminal.write(options.json ? json(report, 2) : reportText(report));
-  mustBeWhole(report);
+  mustBeWhole(report, `${target} was left as it was; what could be copied is in the file named above. ${DAMAGED_HINT}`);
 }
 
 async function restore(source: string, options: FileOptions, terminal: Terminal): Promise<void> {
@@ -120,6 +120,7 @@ function reportText(report: VerifyReport): string {
     ["file", report.file],
     ["blocks", count(report.blocks)],
     ["readings", count(report.readings)],
+    ["kept readings", count(report.kept)],
     ["dead letters", count(report.deadLetters)],
     [
       "result",
@@ -129,13 +130,13 @@ function reportText(report: VerifyReport): string {
   return table(rows) + report.problems.map((problem) => `  ${printable(problem)}\n`).join("");
 }
 
-function mustBeWhole({ ok, file, problemCount }: VerifyReport): void {
+function mustBeWhole({ ok, file, problemCount }: VerifyReport, hint = DAMAGED_HINT): void {
   if (ok) return;
   throw new GatewayError({
     code: "OUTBOX_DAMAGED",
     op: "outbox.verify",
     message: `${file} is damaged: ${count(problemCount)} ${problemCount === 1 ? "problem" : "problems"}`,
-    hint: DAMAGED_HINT,
+    hint,
   });
 }
 

@@ -1,5 +1,5 @@
 /**
- * Copies of the outbox, and the way back. A copy is one consistent moment in one file; nothing half-made ever has its name.
+ * Copies of the outbox, and the way back. A copy is one consistent moment in one file; nothing half-made or damaged ever has its name.
  */
 import { existsSync } from "node:fs";
 import { dirname, resolve } from "node:path";
@@ -18,6 +18,7 @@ const UNKNOWN_MARGIN = 1_000_000_000;
 
 /**
  * Copies the outbox at `file` to `target`, with the daemon running or not (`inUse`), and verifies the copy. Durable once it has returned.
+ * A copy that is not whole is kept as `FILE.partial`, which the report names; what has the name stays.
  * @throws GatewayError OUTBOX_MISSING, OUTBOX_DAMAGED (a copy would leave out acknowledged readings without a word), BACKUP_EXISTS
  * (without `overwrite`), BACKUP_FAILED
  */
@@ -40,12 +41,17 @@ export function backup(
   if (fault !== undefined) throw damagedOutbox("outbox.backup", file, fault);
   const partial = `${target}.partial`;
   remove(partial);
+  const { onProgress } = options;
   try {
     copy(file, partial);
     sync(partial);
+    const report = verify(partial, { inUse: false, ...(onProgress !== undefined && { onProgress }) });
+    if (!report.ok) return report;
     renameDurably(partial, target);
+    return { ...report, file: target };
   } catch (cause) {
     remove(partial);
+    if (cause instanceof GatewayError) throw cause;
     throw new GatewayError({
       code: "BACKUP_FAILED",
       op: "outbox.backup",
@@ -56,8 +62,6 @@ export function backup(
       cause,
     });
   }
-  const { onProgress } = options;
-  return { ...verify(target, { inUse: false, ...(onProgress !== undefined && { onProgress }) }), file: target };
 }
 
 export interface Restored {

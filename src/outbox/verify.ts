@@ -1,6 +1,6 @@
 /**
  * Looks through an outbox's file without changing it, while the daemon uses it or not: SQLite's own check of the structure, then each
- * block by its checksum and each reading by its JSON, then the books against the blocks.
+ * block, waiting or kept, by its checksum and each reading by its JSON, then the books against the blocks.
  *
  * But for SQLite's check, which is one read of the file's length, every block is a read of its own: the daemon's
  * checkpoints go on meanwhile.
@@ -9,16 +9,18 @@ import { existsSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import { GatewayError, messageOf } from "../kernel/errors.ts";
 import { contradiction } from "./audit.ts";
-import { idOf, runsOf, textsOf } from "./block.ts";
+import { idOf, runsOf } from "./block.ts";
 import { isWhole } from "./dead-letters.ts";
 import { faultInBytes, isDamageAtOpen, quickCheck } from "./file-check.ts";
-import { SEPARATOR } from "./segment.ts";
-import { expand } from "./sequence.ts";
+import type { KeptBlock } from "./kept-table.ts";
+import { decodeSegment, SEPARATOR } from "./segment.ts";
+import { expand, type Run } from "./sequence.ts";
 import { Band, type Block, type BlockHead, LANES, Store, seqOf } from "./store.ts";
 
 /** As many findings are kept; the rest are counted. */
 const MAX_PROBLEMS = 100;
 const LETTERS_PER_READ = 500;
+const KEPT_PER_READ = 500;
 
 export interface VerifyOptions {
   /** Whether a daemon writes to the file: then its log is in motion, and only SQLite's own reading of it counts. */
@@ -31,8 +33,10 @@ export interface VerifyReport {
   readonly file: string;
   readonly ok: boolean;
   readonly blocks: number;
-  /** Readings that wait, or are kept, in blocks that are whole. */
+  /** Readings that wait in blocks that are whole. */
   readonly readings: number;
+  /** Readings that have been delivered and are kept in blocks that are whole. */
+  readonly kept: number;
   readonly deadLetters: number;
   readonly problemCount: number;
   /** The first of them, in words. */
@@ -68,6 +72,7 @@ class Findings {
   #problemCount = 0;
   blocks = 0;
   readings = 0;
+  kept = 0;
   deadLetters = 0;
 
   constructor(file: string) {
@@ -80,9 +85,9 @@ class Findings {
   }
 
   report(): VerifyReport {
-    const { blocks, readings, deadLetters } = this;
+    const { blocks, readings, kept, deadLetters } = this;
     const found = { problemCount: this.#problemCount, problems: this.#problems };
-    return { file: this.#file, ok: this.#problemCount === 0, blocks, readings, deadLetters, ...found };
+    return { file: this.#file, ok: this.#problemCount === 0, blocks, readings, kept, deadLetters, ...found };
   }
 }
 
@@ -98,6 +103,7 @@ function lookThrough(store: Store, findings: Findings, { onProgress }: VerifyOpt
     else findings.add(`the block at sequence number ${seqOf(head.key)}, of ${head.count} readings: ${problem}`);
     onProgress?.(findings.blocks, total);
   }
+  checkKept(store, findings);
   checkDeadLetters(store, findings);
 }
 
@@ -119,22 +125,45 @@ function faultOf(store: Store, head: BlockHead): string | undefined {
   const block = store.block(head.key);
   // Delivered meanwhile.
   if (block === undefined) return undefined;
-  if (block === "damaged") return "its checksum does not match";
+  return block === "damaged" ? "its checksum does not match" : faultIn(block, () => runsOf(block));
+}
+
+/** What of a block its readings' text shows. */
+function faultIn(block: Pick<Block, "body" | "rawBytes" | "rawCrc" | "count">, runs: () => readonly Run[]) {
   try {
-    return faultIn(block);
+    const texts = decodeSegment(block.body, block.rawBytes);
+    if (texts.length !== block.count) return `it holds ${texts.length}`;
+    if (crc32(texts.join(SEPARATOR)) !== block.rawCrc) return "its readings' checksum does not match";
+    const numbers = expand(runs());
+    if (numbers.length !== block.count) return `it names ${numbers.length} sequence numbers`;
+    for (const text of texts)
+      if ((JSON.parse(text) as { id?: unknown }).id !== idOf(text)) return "a reading has no id";
+    return undefined;
   } catch (thrown) {
     return messageOf(thrown);
   }
 }
 
-function faultIn(block: Block): string | undefined {
-  const texts = textsOf(block);
-  if (texts.length !== block.count) return `it holds ${texts.length}`;
-  if (crc32(texts.join(SEPARATOR)) !== block.rawCrc) return "its readings' checksum does not match";
-  const numbers = expand(runsOf(block));
-  if (numbers.length !== block.count) return `it names ${numbers.length} sequence numbers`;
-  for (const text of texts) if ((JSON.parse(text) as { id?: unknown }).id !== idOf(text)) return "a reading has no id";
-  return undefined;
+function checkKept(store: Store, findings: Findings): void {
+  for (let from = 0; ; ) {
+    const heads = store.kept.heads(from, Number.MAX_SAFE_INTEGER, KEPT_PER_READ);
+    for (const { id, count } of heads) {
+      const block = store.kept.block(id);
+      // Removed meanwhile.
+      if (block === undefined) continue;
+      const problem = faultIn(block, () => keptRuns(block));
+      if (problem === undefined) findings.kept += count;
+      else
+        findings.add(`the kept block at sequence number ${block.firstSeq}, of ${count} delivered readings: ${problem}`);
+    }
+    const last = heads.at(-1);
+    if (last === undefined) return;
+    from = last.id + 1;
+  }
+}
+
+function keptRuns({ sequence, firstSeq, lastSeq }: KeptBlock): readonly Run[] {
+  return sequence === null ? [[firstSeq, lastSeq]] : (JSON.parse(sequence) as Run[]);
 }
 
 function checkDeadLetters(store: Store, findings: Findings): void {

@@ -144,3 +144,27 @@ test("a damaged copy is not put in place, and nothing is changed", async (t) => 
   assert.deepEqual(readFileSync(file), bytes);
   assert.equal(existsSync(`${file}.fresh`), false);
 });
+
+test("a copy that is not whole does not take a good one's place", async (t) => {
+  const { file, copy, waiting } = await filled(t);
+  assert.equal(backup(file, copy, NEW).ok, true);
+  run(file, "UPDATE block SET body = zeroblob(length(body)) WHERE key = (SELECT MIN(key) FROM block)");
+  const report = backup(file, copy, OVER);
+  assert.deepEqual([report.ok, report.file], [false, `${copy}.partial`]);
+  const { ok, readings } = verify(copy, IDLE);
+  assert.deepEqual([ok, readings], [true, waiting.size]);
+});
+
+test("a kept block that is damaged is named", async (t) => {
+  const { file } = await filled(t);
+  const keep = `INSERT INTO kept_block SELECT 1, 1, 1, 1, clock, 0, key, last_seq, count, sequence, observed_from, observed_to, raw_bytes, raw_crc, body
+    FROM block WHERE key < 281474976710656 ORDER BY key LIMIT 1`;
+  run(file, keep);
+  const whole = verify(file, IDLE);
+  assert.equal(whole.ok, true);
+  assert.ok(whole.kept > 0);
+  run(file, "UPDATE kept_block SET body = zeroblob(length(body))");
+  const report = verify(file, IDLE);
+  assert.deepEqual([report.problemCount, report.kept], [1, 0]);
+  assert.match(report.problems.join(), /the kept block/);
+});
