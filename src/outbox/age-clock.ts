@@ -22,6 +22,8 @@ export class AgeClock {
   readonly #times: AgeTimes;
   /** By boot: what this clock showed when its monotonic clock was 0. Boots are few; none is forgotten while the file lasts. */
   readonly #bases = new Map<number, number>();
+  /** On the monotonic clock. */
+  readonly #openedAt: number;
   #boot: BootTimes;
   #previous: BootTimes | undefined;
   #notedAt = Number.NEGATIVE_INFINITY;
@@ -29,6 +31,7 @@ export class AgeClock {
   constructor(store: Store, times: AgeTimes) {
     this.#store = store;
     this.#times = times;
+    this.#openedAt = times.monotonic();
     const boots = store.boots();
     this.#previous = boots.findLast(({ id }) => id < store.boot);
     this.#boot = boots.find(({ id }) => id === store.boot) ?? beginAfter(store.boot, this.#previous);
@@ -38,8 +41,9 @@ export class AgeClock {
   /** Since a block's acceptance, ms, at least 0. */
   ageOf(head: Pick<BlockHead, "boot" | "acceptedMonotonic">): number {
     const base = this.#bases.get(head.boot);
-    // Of a boot that was never watched nothing is known but that it is over: the block's wait begins with this one.
-    const accepted = base === undefined ? this.#boot.base : base + head.acceptedMonotonic;
+    // Of a boot that was never watched, or whose row a repair has lost, nothing is known but that it is over, perhaps only just before the
+    // file was opened: the block's wait begins there, for nothing is to expire early.
+    const accepted = base === undefined ? this.#boot.base + this.#openedAt : base + head.acceptedMonotonic;
     return Math.max(0, this.#boot.base + this.#times.monotonic() - accepted);
   }
 

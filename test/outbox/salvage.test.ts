@@ -4,6 +4,7 @@ import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import Database from "better-sqlite3";
+import { AgeClock } from "#src/outbox/age-clock.js";
 import { audit } from "#src/outbox/audit.js";
 import { noteClosed, readState } from "#src/outbox/file-state.js";
 import { addLedgers, imbalance } from "#src/outbox/ledger.js";
@@ -137,4 +138,16 @@ test("a dead letter that is nonsense, or whose reading waits, does not come out 
   assert.deepEqual([opened.repair?.now, opened.repair?.report.deadLetters], [true, deadLetters.size - 1]);
   assert.equal(opened.engine.requeue("all").changed, deadLetters.size - 1);
   closeEngine(opened);
+});
+
+test("readings of a boot that a repair has lost do not expire for the time that this one has been up", async (t) => {
+  const store = new Store({ file: join(temporaryFolder(t), "outbox.db"), maxBytes: 2 ** 30, bootId: "boot" });
+  const day = 86_400_000;
+  let monotonic = 31 * day;
+  const clock = new AgeClock(store, { monotonic: () => monotonic, now: () => 0 });
+  const lost = { boot: store.boot + 1, acceptedMonotonic: 60_000 };
+  assert.equal(clock.ageOf(lost), 0);
+  monotonic += day;
+  assert.equal(clock.ageOf(lost), day);
+  store.close();
 });
