@@ -322,7 +322,8 @@ export class Engine {
       if (this.#ledgers[band % LANES]?.pending === 0) continue;
       const head = this.#store.firstHead(bandStart(band), bandEnd(band));
       if (head === undefined) continue;
-      const since = monotonic - this.#ages.ageOf(head);
+      const deferred = band >= Band.deferred(0) ? this.#retention.deferredAge(band % LANES) : 0;
+      const since = monotonic - Math.max(this.#ages.ageOf(head), deferred);
       oldestSince = Math.min(since, oldestSince ?? since);
     }
     const { count: pages, used } = this.#store.pages();

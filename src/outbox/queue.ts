@@ -207,6 +207,16 @@ export class Queue {
     return head;
   }
 
+  /** Blocks of a lane that were put off, due or not, and are not on lease, from a key on. */
+  *deferredFrom(lane: number, from: number): Generator<BlockHead> {
+    if (this.#deferral(lane).count === 0) return;
+    const end = bandEnd(Band.deferred(lane));
+    for (let head = this.#store.firstHead(from, end); head !== undefined; ) {
+      if (!this.#leasedKeys.has(head.key)) yield head;
+      head = this.#store.firstHead(head.key + 1, end);
+    }
+  }
+
   /** Readings that could be leased now, by lane. */
   available(ledgers: readonly Ledger[]): number[] {
     return ledgers.map((ledger, lane) => {

@@ -5,12 +5,13 @@
  * - What goes, goes by name: its fate is counted in the transaction that deletes it, which for eviction is the one that
  *   stores what needed the room.
  * - Nothing on lease goes; `critical` goes only when nothing else is left.
- * - Cost does not grow with the backlog: only the oldest block of each lane is ever looked at.
+ * - Cost does not grow with the backlog: the oldest block of each lane is looked at, and some of what was put off.
  *
  * It begins no transactions of its own.
  */
 import type { AgeClock } from "./age-clock.ts";
 import type { DeadLetters } from "./dead-letters.ts";
+import { DeferredRound } from "./deferred-round.ts";
 import type { Kept } from "./kept.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Queue } from "./queue.ts";
@@ -94,6 +95,8 @@ export class Retention {
   readonly #ages: AgeClock;
   readonly #freeDisk: () => number;
   readonly #takeOut: TakeOut;
+  /** By lane. */
+  readonly #rounds: readonly DeferredRound[];
   #limit: ReturnType<typeof pageLimit> = { pages: 0, limitedBy: "maxBytes" };
 
   constructor(
@@ -117,6 +120,8 @@ export class Retention {
     this.#ages = parts.ages;
     this.#freeDisk = parts.freeDisk;
     this.#takeOut = parts.takeOut;
+    const ageOf = (head: BlockHead) => this.#ages.ageOf(head);
+    this.#rounds = Array.from({ length: LANES }, (_, lane) => new DeferredRound(this.#queue, lane, ageOf));
   }
 
   /** Looks how large the file may become; what is stored until the next look goes by that. */
@@ -166,15 +171,26 @@ export class Retention {
   expire(): { effects: (() => void)[]; more: boolean } {
     const effects: (() => void)[] = [];
     for (let lane = 0; lane < LANES; lane++) {
-      // By band: what was put off waits apart, and not in the order of its age.
-      for (const oldest of [() => this.#queue.oldestWaiting(lane), () => this.#queue.oldestDeferred(lane)]) {
-        for (let head = oldest(); head !== undefined && this.#dueIn(head) <= 0; head = oldest()) {
-          if (effects.length === BLOCKS_AT_A_TIME) return { effects, more: true };
-          effects.push(this.#takeOut(head, lane, "expired"));
-        }
+      const oldest = () => this.#queue.oldestWaiting(lane);
+      for (let head = oldest(); head !== undefined && this.#dueIn(head) <= 0; head = oldest()) {
+        if (effects.length === BLOCKS_AT_A_TIME) return { effects, more: true };
+        effects.push(this.#takeOut(head, lane, "expired"));
+      }
+    }
+    for (const [lane, round] of this.#rounds.entries()) {
+      for (const head of round.look()) {
+        if (effects.length === BLOCKS_AT_A_TIME) return { effects, more: true };
+        if (this.#dueIn(head) <= 0) effects.push(this.#takeOut(head, lane, "expired"));
+        else round.stays(head);
       }
     }
     return { effects, more: false };
+  }
+
+  /** For how long the oldest of what was put off in a lane has waited, ms, as far as `expire` has come; 0 for none. */
+  deferredAge(lane: number): number {
+    const waiting = (this.#rounds[lane]?.oldest() ?? []).filter(({ key }) => this.#store.firstHead(key, key + 1));
+    return Math.max(0, ...waiting.map((head) => this.#ages.ageOf(head)));
   }
 
   #dueIn(head: BlockHead): number {

@@ -224,6 +224,28 @@ test("a dead letter that is requeued waits anew", (t) => {
   assert.deepEqual([outbox.ledger.pending, outbox.ledger.expired], [0, 1]);
 });
 
+test("what was put off expires in time although a requeued dead letter, which waits anew, lies before it", (t) => {
+  const outbox = rig(t, { maxAge: HOUR });
+  outbox.commit(NORMAL, 51);
+  const batch = outbox.engine.lease(LEASE_ALL);
+  assert.ok(batch);
+  const settlement = {
+    delivered: [],
+    deadLettered: [{ index: 0, code: "c", detail: "d" }],
+    retryLater: { indexes: Array.from({ length: 50 }, (_, index) => index + 1), delayMs: 5 * HOUR },
+  };
+  outbox.engine.commit({ blocks: [], settlements: [{ lease: batch.lease, settlement }], duplicates: 0 });
+  outbox.pass(HOUR - 1000);
+  outbox.engine.requeue("all");
+  outbox.tend();
+  const { oldestSince, expiresIn } = outbox.engine.books();
+  assert.deepEqual([outbox.monotonic - (oldestSince ?? 0), expiresIn], [HOUR - 1000, 1000]);
+  outbox.pass(1000);
+  outbox.tend();
+  assert.deepEqual([outbox.ledger.pending, outbox.ledger.expired], [1, 50]);
+  assert.equal(outbox.monotonic - (outbox.engine.books().oldestSince ?? 0), 1000);
+});
+
 test("what is due at once goes in parts, each a short transaction", (t) => {
   const outbox = rig(t, { maxAge: HOUR });
   for (let n = 0; n < 450; n++) outbox.commit(NORMAL, 1);
