@@ -39,6 +39,8 @@ export function faultInBytes(file: string): string | undefined {
     if (readSync(fd, header, 0, HEADER_BYTES, 0) < HEADER_BYTES)
       return "the file is cut off before the end of its header";
   } catch (fault) {
+    // Somebody's folder is no card that fails.
+    if (codeOf(fault) === "EISDIR") throw fault;
     return `its first page cannot be read: ${messageOf(fault)}`;
   } finally {
     closeSync(fd);
