@@ -27,7 +27,7 @@ export interface Commit {
 
 /** What became of a commit. Its settlements are durable in any case. */
 export interface Committed {
-  /** How many of the blocks, from the first on, are durable. */
+  /** How many of the blocks, from the first on, are durable, or evicted at once in favour of what is more important. */
   readonly stored: number;
   /** Whether the next one found no room: the others are to be tried again later. */
   readonly full: boolean;

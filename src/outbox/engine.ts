@@ -275,10 +275,15 @@ export class Engine {
       const { body, rawBytes, rawCrc } = encodeSegment(text, count);
       bytes += body.length;
       if (index > 0 && bytes > this.#store.sizes.transactionBytes) return { stored: index, full: false, effects };
-      const evicted = this.#retention.makeRoom(body.length);
-      if (evicted === undefined) return { stored: index, full: true, effects };
-      effects.push(...evicted);
+      const room = this.#retention.makeRoom(body.length, lane);
+      if (room === undefined) return { stored: index, full: true, effects };
+      effects.push(...room.effects);
       const { key, lastSeq, sequence } = placeOf(Band.waiting(lane), runs);
+      this.#store.setLastSeq(lane, lastSeq);
+      if (room.outranked) {
+        this.#store.addToLedger(lane, { accepted: count, evicted: count });
+        continue;
+      }
       this.#store.insertBlock({
         ...times,
         key,
@@ -291,7 +296,6 @@ export class Engine {
         body,
       });
       this.#store.addToLedger(lane, { accepted: count, pending: count });
-      this.#store.setLastSeq(lane, lastSeq);
     }
     return { stored: blocks.length, full: false, effects };
   }

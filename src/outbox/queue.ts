@@ -45,6 +45,8 @@ export class Queue {
   readonly #hold: ClockHold;
   readonly #leasedKeys = new Set<number>();
   readonly #leasedCounts = new Array<number>(LANES).fill(0);
+  /** Of these, those that had been put off. */
+  readonly #leasedDeferred = new Array<number>(LANES).fill(0);
   /** By lane: no block before this key waits unleased. */
   readonly #cursors: number[];
   readonly #deferrals: Deferral[];
@@ -127,16 +129,18 @@ export class Queue {
   take(blocks: readonly QueuedBlock[]): void {
     for (const { key, lane, count } of blocks) {
       this.#leasedKeys.add(key);
-      this.#addLeased(lane, count);
+      this.#addLeased(lane, key, count);
       if (bandOf(key) === Band.deferred(lane)) this.#deferral(lane).cursor = key + 1;
     }
+    // A block that was split reaches beyond the pass that met it: what is due of it is for the next lease, not for the one after.
+    this.endFinishedPasses();
   }
 
   /** Ends a lease on blocks; what still waits of them is named to `lookAgainFrom`. */
   release(blocks: readonly QueuedBlock[]): void {
     for (const { key, lane, count } of blocks) {
       this.#leasedKeys.delete(key);
-      this.#addLeased(lane, -count);
+      this.#addLeased(lane, key, -count);
     }
   }
 
@@ -176,11 +180,16 @@ export class Queue {
     if (bandOf(key) === Band.deferred(lane)) this.#deferral(lane).count -= count;
   }
 
-  /** A pass has come to its end when nothing between its cursor and its end waits any more. */
+  /** A pass has come to its end when nothing between its cursor and its end waits any more. What is on lease may be long. */
   endFinishedPasses(): void {
     for (const deferral of this.#deferrals) {
       if (deferral.passThrough === undefined) continue;
-      const rest = this.#store.firstHead(deferral.cursor, deferral.passThrough + 1);
+      const end = deferral.passThrough + 1;
+      let rest = this.#store.firstHead(deferral.cursor, end);
+      while (rest !== undefined && this.#leasedKeys.has(rest.key)) {
+        deferral.cursor = rest.key + 1;
+        rest = this.#store.firstHead(deferral.cursor, end);
+      }
       if (rest === undefined) deferral.passThrough = undefined;
     }
   }
@@ -221,9 +230,10 @@ export class Queue {
   available(ledgers: readonly Ledger[]): number[] {
     return ledgers.map((ledger, lane) => {
       const deferral = this.#deferral(lane);
-      const deferred = this.#isDue(deferral) ? 0 : deferral.count;
-      const available = Math.max(0, ledger.pending - (this.#leasedCounts[lane] ?? 0) - deferred);
-      return this.#waitsForClock(lane) ? Math.min(available, deferral.count - deferred) : available;
+      const putOff = deferral.count - (this.#leasedDeferred[lane] ?? 0);
+      const notDue = this.#isDue(deferral) ? 0 : putOff;
+      const available = Math.max(0, ledger.pending - (this.#leasedCounts[lane] ?? 0) - notDue);
+      return this.#waitsForClock(lane) ? Math.min(available, putOff - notDue) : available;
     });
   }
 
@@ -298,8 +308,10 @@ export class Queue {
     return this.#deferrals[lane] as Deferral;
   }
 
-  #addLeased(lane: number, count: number): void {
-    this.#leasedCounts[lane] = (this.#leasedCounts[lane] ?? 0) + count;
+  #addLeased(lane: number, key: number, count: number): void {
+    const counts =
+      bandOf(key) === Band.deferred(lane) ? [this.#leasedCounts, this.#leasedDeferred] : [this.#leasedCounts];
+    for (const leased of counts) leased[lane] = (leased[lane] ?? 0) + count;
   }
 }
 

@@ -4,7 +4,7 @@
  * Invariants:
  * - What goes, goes by name: its fate is counted in the transaction that deletes it, which for eviction is the one that
  *   stores what needed the room.
- * - Nothing on lease goes; `critical` goes only when nothing else is left.
+ * - Nothing on lease goes; `critical` goes only when nothing else is left, and nothing goes for what has a lower priority.
  * - Cost does not grow with the backlog: the oldest block of each lane is looked at, and some of what was put off.
  *
  * It begins no transactions of its own.
@@ -135,22 +135,25 @@ export class Retention {
   }
 
   /**
-   * Makes room for a body of so many bytes, within the transaction that stores it. `undefined` where there is none to be
-   * made; else what to do in memory once the transaction is committed. An outbox in which nothing waits takes any block.
+   * Makes room for a block of a lane with a body of so many bytes, within the transaction that stores it. `undefined` where
+   * there is none to be made; else what to do in memory once the transaction is committed, and whether the block is
+   * `outranked`: all that could make room for it has a higher priority, so that it is the one to go. An outbox in which nothing
+   * waits takes any block.
    */
-  makeRoom(bodyBytes: number): (() => void)[] | undefined {
+  makeRoom(bodyBytes: number, lane: number): { effects: (() => void)[]; outranked: boolean } | undefined {
     const need = pagesFor(bodyBytes);
     const before = this.#store.pages().used;
     // Where the limit was lowered, the rest of the way is `shrink`'s.
     const goal = Math.max(this.#limit.pages, before);
     const effects: (() => void)[] = [];
     while (this.#store.pages().used + need > goal) {
-      const evicted = this.#freeSome();
-      if (evicted === undefined)
-        return this.#store.ledgers().every(({ pending }) => pending === 0) ? effects : undefined;
+      const evicted = this.#freeSome(lane);
+      if (evicted === "outranked") return { effects, outranked: true };
+      if (evicted === undefined && this.#store.ledgers().some(({ pending }) => pending > 0)) return undefined;
+      if (evicted === undefined) break;
       effects.push(...evicted);
     }
-    return effects;
+    return { effects, outranked: false };
   }
 
   /** Evicts some of what is beyond a limit that was lowered. Returns what to do in memory, and whether there is more. */
@@ -160,8 +163,8 @@ export class Retention {
     const limit = Math.floor((this.#settings.maxBytes - this.#store.sizes.walBytes) / PAGE_BYTES);
     for (let blocks = 0; blocks < BLOCKS_AT_A_TIME; blocks++) {
       if (this.#store.pages().used <= limit) return { effects, more: false };
-      const evicted = this.#freeSome();
-      if (evicted === undefined) return { effects, more: false };
+      const evicted = this.#freeSome(CRITICAL_LANE);
+      if (evicted === undefined || evicted === "outranked") return { effects, more: false };
       effects.push(...evicted);
     }
     return { effects, more: true };
@@ -197,19 +200,21 @@ export class Retention {
     return this.#settings.maxAge - this.#ages.ageOf(head);
   }
 
-  /** Frees some pages. What was delivered and is kept for replay goes first: it has its fate. `undefined` where nothing may go. */
-  #freeSome(): (() => void)[] | undefined {
+  /**
+   * Frees some pages in favour of a lane. What was delivered and is kept for replay goes first: it has its fate. `undefined`
+   * where nothing may go, `outranked` where only what has a higher priority could.
+   */
+  #freeSome(favoured: number): (() => void)[] | "outranked" | undefined {
     if (this.#kept.dropOldest() > 0) return [];
-    return this.#settings.whenFull === "evict" ? this.#evictOne() : undefined;
+    return this.#settings.whenFull === "evict" ? this.#evictOne(favoured) : undefined;
   }
 
-  #evictOne(): (() => void)[] | undefined {
-    for (let lane = LANES - 1; lane > CRITICAL_LANE; lane--) {
+  #evictOne(favoured: number): (() => void)[] | "outranked" | undefined {
+    for (let lane = LANES - 1; lane >= CRITICAL_LANE; lane--) {
+      if (lane === CRITICAL_LANE && this.#letters.dropOldest(LETTERS_PER_PAGE) > 0) return [];
       const head = this.#queue.oldest(lane);
-      if (head !== undefined) return [this.#takeOut(head, lane, "evicted")];
+      if (head !== undefined) return lane < favoured ? "outranked" : [this.#takeOut(head, lane, "evicted")];
     }
-    if (this.#letters.dropOldest(LETTERS_PER_PAGE) > 0) return [];
-    const head = this.#queue.oldest(CRITICAL_LANE);
-    return head === undefined ? undefined : [this.#takeOut(head, CRITICAL_LANE, "evicted")];
+    return undefined;
   }
 }

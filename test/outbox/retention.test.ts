@@ -40,6 +40,20 @@ test("the lowest lane's oldest block goes first, and critical only when nothing 
   assert.equal(imbalance(outbox.ledger), 0);
 });
 
+test("what arrives never displaces what is more important: it is accepted, and evicted by name", (t) => {
+  const outbox = rig(t, { maxBytes: 512 * 1024 });
+  while (outbox.ledgers[CRITICAL]?.evicted === 0) outbox.commit(CRITICAL, 5, 400);
+  const { evicted, pending } = outbox.ledgers[CRITICAL] ?? outbox.ledger;
+  for (let n = 0; n < 20; n++) assert.deepEqual(outbox.commit(LOW, 5, 400), { stored: 1, full: false });
+  assert.deepEqual([outbox.ledgers[CRITICAL]?.evicted, outbox.ledgers[CRITICAL]?.pending], [evicted, pending]);
+  assert.equal(outbox.ledgers[LOW]?.accepted, 100);
+  assert.ok((outbox.ledgers[LOW]?.evicted ?? 0) >= 95, "at most what fits into the room that an eviction left");
+  assert.equal(imbalance(outbox.ledger), 0);
+  const { lastSeq } = outbox.engine.books();
+  outbox.powerCut(0);
+  assert.equal(outbox.engine.books().lastSeq, lastSeq, "their sequence numbers are not given away again");
+});
+
 test("what is evicted is the oldest of its lane", (t) => {
   const outbox = rig(t, { maxBytes: 512 * 1024 });
   fillWith(outbox, NORMAL);
