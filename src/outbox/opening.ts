@@ -221,8 +221,14 @@ function faultAtSight(file: string, state: FileState | undefined): string | unde
   return existsSync(file) ? faultInBytes(file) : "it is gone";
 }
 
-/** A file that is not there, or has no byte, and has no past. */
+/**
+ * A file that is not there, or has no byte, and has no past; or that is not there and was closed with nothing waiting in it: then
+ * nothing is lost, and whoever removed it wanted to begin anew.
+ */
 function isYetToBeMade(file: string, state: FileState | undefined): boolean {
+  const nothingWaited =
+    state?.state === "closed" && state.known?.ledgers.every(({ pending }) => pending === 0) === true;
+  if (nothingWaited && !existsSync(file)) return true;
   if (!existsSync(file)) return state?.known === undefined;
   return state === undefined && sizeOf(file) === 0 && sizeOf(`${file}-wal`) === 0;
 }
