@@ -11,7 +11,7 @@ const MAY_IMPORT = {
   kernel: [],
   codec: [],
   observation: [],
-  config: ["kernel", "observation"],
+  config: ["kernel", "observation", "codec"],
   identity: ["kernel", "config"],
   outbox: ["kernel", "config", "observation"],
   uplink: ["kernel", "config", "observation"],
@@ -21,8 +21,8 @@ const MAY_IMPORT = {
   cli: ["kernel", "config", "codec", "observation", "identity", "outbox", "uplink", "operations", "simulator", "."],
   ".": ["kernel", "config", "codec", "observation", "identity", "outbox", "uplink", "sources", "operations", "cli"],
 };
-/** Rooms without I/O, timers or a clock of their own, and the Node.js modules they may use all the same. */
-const PURE = { codec: [], observation: ["node:crypto"] };
+/** Rooms without I/O, timers or a clock of their own, and the modules, pure as well, that they may use all the same. */
+const PURE = { codec: ["cborg"], observation: ["node:crypto"] };
 
 const sources = (folder) =>
   readdirSync(folder).flatMap((entry) => {

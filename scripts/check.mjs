@@ -1,4 +1,4 @@
-// The static checks: types, format and lint, import direction and cycles, time.
+// The static checks: types, format and lint, import direction and cycles, time, supply chain.
 import { spawnSync } from "node:child_process";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,6 +13,8 @@ const STEPS = [
   ],
   ["imports", [join(root, "scripts", "check-imports.mjs")]],
   ["time", [join(root, "scripts", "check-time.mjs")]],
+  ["supply chain", [join(root, "scripts", "supply-chain.mjs")]],
+  ["licences", [join(root, "scripts", "licences.mjs"), "--check"]],
 ];
 for (const [name, args] of STEPS) {
   const step = spawnSync(node, args, { cwd: root, stdio: "inherit" });

@@ -47,8 +47,8 @@ function list(node) {
 function itemLines(item, node) {
   return Object.entries(item).flatMap(([key, value]) => {
     const child = node.properties[key];
-    const nested = typeof value === "object";
-    const line = `${key}:${nested ? "" : ` ${scalar(value)}`}`;
+    const nested = typeof value === "object" && !Array.isArray(value);
+    const line = `${key}:${nested ? "" : ` ${Array.isArray(value) ? flow(value) : scalar(value)}`}`;
     return [`${line}  # ${about(child)}`, ...(nested ? indented(itemLines(value, child)) : [])];
   });
 }

@@ -5,6 +5,7 @@ import type { ClockWatch } from "./kernel/clock-quality.ts";
 import type { Conditions } from "./kernel/conditions.ts";
 import { version } from "./kernel/version.ts";
 import { PRIORITIES, type Priority } from "./observation/observation.ts";
+import { type AuditSink, auditedOutbox, auditedReplay } from "./operations/audit/audited.ts";
 import type { ClockView, GatewayView, ReplayAdmin, SourceView, UplinkView } from "./operations/view.ts";
 import type { WearMeter } from "./operations/wear.ts";
 import { adminOf, statsOf } from "./outbox/admin.ts";
@@ -29,7 +30,11 @@ export interface ViewedParts {
   readonly wear: WearMeter;
   readonly metrics: GatewayView["metrics"];
   readonly state: { ready: boolean; fatal: string | undefined };
+  readonly trail: AuditSink;
 }
+
+/** Who asks, where nobody says so. */
+const UNNAMED = "api";
 
 export function viewOf(parts: ViewedParts): GatewayView {
   const { config, clock, outbox } = parts;
@@ -57,19 +62,23 @@ export function viewOf(parts: ViewedParts): GatewayView {
     clock: () => clockOf(parts.clockWatch),
     wear: () => parts.wear.view(),
     conditions: () => parts.conditions.list(),
-    outboxAdmin: adminOf(
-      {
-        books: () => outbox.books(),
-        monotonic: clock.monotonic,
-        peek: (limit, priority) => outbox.peek(limit, priority),
-        deadLetters: (after, limit) => outbox.deadLetters(after, limit),
-        deadLettersOf: (id) => outbox.deadLettersOf(id),
-        requeue: (selection) => outbox.requeue(selection),
-        drop: (selection) => outbox.drop(selection),
-      },
-      maxBytes,
+    outboxAdmin: auditedOutbox(
+      adminOf(
+        {
+          books: () => outbox.books(),
+          monotonic: clock.monotonic,
+          peek: (limit, priority) => outbox.peek(limit, priority),
+          deadLetters: (after, limit) => outbox.deadLetters(after, limit),
+          deadLettersOf: (id) => outbox.deadLettersOf(id),
+          requeue: (selection) => outbox.requeue(selection),
+          drop: (selection) => outbox.drop(selection),
+        },
+        maxBytes,
+      ),
+      parts.trail,
+      UNNAMED,
     ),
-    replay: replayOf(parts.forwarder),
+    replay: auditedReplay(replayOf(parts.forwarder), parts.trail, UNNAMED),
     metrics: parts.metrics,
   };
 }

@@ -8,16 +8,23 @@ import { environment } from "./config/environment.ts";
 import { readConfigApart } from "./config/load-apart.ts";
 import { redactUrl } from "./config/redact.ts";
 import type { Config } from "./config/schema.ts";
+import { auditConfig, sayEnd, trailOf } from "./gateway-audit.ts";
+import { createHttpServer } from "./gateway-http.ts";
+import { watchSecrets } from "./gateway-secrets.ts";
 import { viewOf } from "./gateway-view.ts";
+import { AccessControl } from "./identity/access-control.ts";
+import { CertificateWatch } from "./identity/certificate-watch.ts";
+import type { Audit } from "./kernel/audit.ts";
 import { bootId } from "./kernel/boot.ts";
 import { type Clock, systemClock } from "./kernel/clock.ts";
 import { type ClockStatus, ClockWatch } from "./kernel/clock-quality.ts";
 import { clockSources } from "./kernel/clock-source.ts";
 import { Conditions } from "./kernel/conditions.ts";
 import { ExitStatus } from "./kernel/errors.ts";
+import { Reloads } from "./kernel/reloading.ts";
 import { createMetrics, type Logger, type Telemetry } from "./kernel/telemetry.ts";
 import { version } from "./kernel/version.ts";
-import { HttpServer } from "./operations/http.ts";
+import type { AuditTrail } from "./operations/audit/trail.ts";
 import { registerMetrics } from "./operations/metrics.ts";
 import { statusLine } from "./operations/status.ts";
 import { type Notify, systemdNotify, Watchdog, watchdogTimeout } from "./operations/systemd.ts";
@@ -48,8 +55,11 @@ export class Gateway {
   readonly #telemetry: Telemetry;
   readonly #notify: Notify;
   readonly #state: { ready: boolean; fatal: string | undefined } = { ready: false, fatal: undefined };
+  #reloads: Reloads | undefined;
   /** How to stop what has been started, in the order of starting. */
   readonly #stops: (() => Promise<void> | void)[] = [];
+  #trail: AuditTrail | undefined;
+  #conditions: Conditions | undefined;
 
   private constructor(config: Config, options: GatewayOptions) {
     this.#config = config;
@@ -79,31 +89,82 @@ export class Gateway {
     this.#options.log.info("stopped");
   }
 
-  /** Reads the configuration again; the log's level follows it, the rest asks for a restart. */
+  /**
+   * Reads again the files that the configuration names, and the configuration: of it, the log's level follows, the rest
+   * asks for a restart.
+   */
   async reload(): Promise<void> {
+    const { log } = this.#options;
+    const { changed = [], refused = [] } = (await this.#reloads?.reload()) ?? {};
+    let restart: string[] | undefined;
+    try {
+      restart = await this.#reloadConfig();
+    } finally {
+      // What was refused is in the log and in health already, with its reason.
+      const fields = { changed, refused: refused.map(({ section }) => section), restart };
+      const waits = restart !== undefined && restart.length > 0;
+      if (waits) log.warn(fields, "read again; what is under `restart` has changed too, and waits for a restart");
+      else log.info(fields, "read again");
+    }
+  }
+
+  /** The sections in which the configuration differs from the one in force. */
+  async #reloadConfig(): Promise<string[]> {
     const { log, configPath } = this.#options;
     const { config: next } = await readConfigApart(configPath, { credentials: "required" });
     log.level = next.log.level;
-    const { log: _nextLog, ...nextRest } = next;
-    const { log: _log, ...rest } = this.#config;
-    if (JSON.stringify(nextRest) === JSON.stringify(rest)) log.info("configuration read again");
-    else log.warn("configuration read again: log.level is in force, the other changes wait for a restart");
+    if (this.#conditions !== undefined) await watchSecrets(next, environment, this.#conditions);
+    if (this.#trail !== undefined) await auditConfig(this.#trail, configPath, next, log);
+    const sections = Object.keys(next) as (keyof Config)[];
+    return sections.filter((key) => key !== "log" && JSON.stringify(next[key]) !== JSON.stringify(this.#config[key]));
   }
 
   async #start(): Promise<void> {
     const { log } = this.#options;
     const clock = this.#clock;
     const conditions = new Conditions(clock, log);
+    this.#conditions = conditions;
+    await watchSecrets(this.#config, environment, conditions);
     const clockWatch = new ClockWatch(clock, clockSources());
     this.#stops.push(() => clockWatch.stop());
     const firstAnswer = clockWatch.start((status) => this.#sayClock(status, clockWatch.awaited));
 
-    const outbox = await this.#openOutbox(conditions, clockWatch);
+    const trail = trailOf({
+      config: this.#config,
+      clock,
+      conditions,
+      bootId: bootId(),
+      clockQuality: () => clockWatch.quality(),
+    });
+    const audit = trail.record;
+    const reloads = new Reloads({ clock, conditions, log, audit });
+    this.#reloads = reloads;
+    this.#stops.push(() => reloads.stop());
+    const outbox = await this.#openOutbox(conditions, clockWatch, audit);
+    this.#startTrail(trail);
     clockWatch.onceSynchronised((offsetMs) => this.#fixClock(outbox, offsetMs));
-    const forwarder = this.#createUplink(outbox, conditions);
+    const certificates = new CertificateWatch({
+      config: this.#config,
+      clock,
+      conditions,
+      clockIsTrusted: () => clockWatch.quality() === "synchronised",
+    });
+    this.#stops.push(() => certificates.stop());
+    const forwarder = this.#createUplink(outbox, conditions, reloads, audit);
     const intake = new ReadingsIntake({ outbox, clock, telemetry: this.#telemetry });
     const { dataDir } = this.#config.gateway;
-    const broker = new MqttBroker({ config: this.#config.mqtt, dataDir, intake, clock, telemetry: this.#telemetry });
+    const access = await AccessControl.open(this.#config.mqtt, reloads);
+    const broker = new MqttBroker({
+      config: this.#config.mqtt,
+      dataDir,
+      intake,
+      clock,
+      telemetry: this.#telemetry,
+      reloads,
+      conditions,
+      audit,
+      access,
+    });
     const serial = createSerialSources(this.#config.serial, {
       intake,
       clock,
@@ -127,9 +188,10 @@ export class Gateway {
       wear,
       metrics: this.#telemetry.metrics,
       state: this.#state,
+      trail,
     });
     this.#stops.push(registerMetrics(view, clock));
-    const http = new HttpServer({ view, config: this.#config.http, clock, log });
+    const http = await createHttpServer(this.#config, { view, clock, log, audit, reloads });
     this.#stops.push(() => http.close());
     if (forwarder !== undefined) {
       forwarder.start();
@@ -139,11 +201,25 @@ export class Gateway {
     await http.open();
     // Before that it is not known how far the times of readings can be trusted.
     await firstAnswer;
+    await auditConfig(trail, this.#options.configPath, this.#config, log);
+    sayEnd(trail, log);
+    await certificates.start();
     await this.#startSources(outbox, broker, serial);
     await this.#sayReady(view, outbox, forwarder);
   }
 
-  async #openOutbox(conditions: Conditions, clockWatch: ClockWatch): Promise<Outbox> {
+  /** In the outbox's folder, and so after it; what was reported before has waited. */
+  #startTrail(trail: AuditTrail): void {
+    const { log } = this.#options;
+    this.#trail = trail;
+    trail.start();
+    this.#stops.push(async () => {
+      await trail.close();
+      sayEnd(trail, log);
+    });
+  }
+
+  async #openOutbox(conditions: Conditions, clockWatch: ClockWatch, audit: Audit): Promise<Outbox> {
     const { gateway, outbox: config, uplink } = this.#config;
     const outbox = await Outbox.open(
       {
@@ -165,6 +241,7 @@ export class Gateway {
         clock: this.#clock,
         telemetry: this.#telemetry,
         conditions,
+        audit,
         clockQuality: () => clockWatch.quality(),
         clockAwaited: () => clockWatch.awaited,
         onFatal: (error, ioError) => this.#die(error, ioError),
@@ -211,7 +288,7 @@ export class Gateway {
   }
 
   /** The forwarder; none where no uplink is configured. */
-  #createUplink(outbox: Outbox, conditions: Conditions): Forwarder | undefined {
+  #createUplink(outbox: Outbox, conditions: Conditions, reloads: Reloads, audit: Audit): Forwarder | undefined {
     const config = this.#config.uplink;
     const { log, metrics } = this.#telemetry;
     if (config.url === undefined) {
@@ -221,13 +298,14 @@ export class Gateway {
     return new Forwarder({
       source: outbox,
       kept: outbox,
-      transport: new HttpsTransport({ config, clock: this.#clock, version }),
+      transport: new HttpsTransport({ config, clock: this.#clock, version, reloads }),
       config,
       clock: this.#clock,
       random: Math.random,
       conditions,
       log: log.child({ part: "uplink" }),
       metrics,
+      audit,
     });
   }
 

@@ -19,6 +19,10 @@ const GROUPS: Readonly<Record<string, () => Promise<AddCommand>>> = {
     return (program) => addReplayCommand(addOutboxCommand(program));
   },
   "dead-letters": async () => (await import("./cli/dead-letters.ts")).addDeadLettersCommand,
+  certs: async () => (await import("./cli/certs.ts")).addCertsCommand,
+  devices: async () => (await import("./cli/devices.ts")).addDevicesCommand,
+  keys: async () => (await import("./cli/keys.ts")).addKeysCommand,
+  audit: async () => (await import("./cli/audit.ts")).addAuditCommand,
   doctor: async () => (await import("./cli/doctor.ts")).addDoctorCommand,
   demo: async () => (await import("./cli/demo.ts")).addDemoCommand,
   simulate: async () => (await import("./cli/simulate.ts")).addSimulateCommand,

@@ -2,9 +2,10 @@
 import type { Command } from "commander";
 import { environment } from "../config/environment.ts";
 import { readConfig } from "../config/load.ts";
-import { ConfigError, problemText } from "../config/problem.ts";
+import { ConfigError, located, problemText } from "../config/problem.ts";
 import { publishedSchema } from "../config/published-schema.ts";
 import { presentable } from "../config/redact.ts";
+import { exposedSecrets } from "../config/secret-files.ts";
 import { asYaml, originsOf } from "../config/show.ts";
 import { ExitStatus } from "../kernel/errors.ts";
 import { configFile, configOption } from "./config-file.ts";
@@ -45,7 +46,9 @@ export function addConfigCommand(program: Command): void {
 async function check(options: Options): Promise<void> {
   const file = configFile(options.config);
   try {
-    const { warnings } = await readConfig(file, environment);
+    const loaded = await readConfig(file, environment);
+    const exposed = await exposedSecrets(loaded.config, environment);
+    const warnings = [...loaded.warnings, ...exposed.map((each) => located(each, loaded.originOf(each.path)))];
     if (options.json) return print({ ok: true, file, problems: [], warnings });
     for (const warning of warnings) process.stderr.write(`warning: ${problemText(warning)}\n`);
     process.stdout.write("ok\n");

@@ -1,6 +1,11 @@
 /** How commands reach the daemon: over its HTTP API while it runs, or into its outbox's file when it does not. */
+import type { Command } from "commander";
+import { environment } from "../config/environment.ts";
+import { opensLocalSocket } from "../config/http-access.ts";
 import { loadConfig } from "../config/load.ts";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
+import { localSocketPath } from "../kernel/socket-address.ts";
+import { auditedOutbox } from "../operations/audit/audited.ts";
 import type { Problem } from "../operations/problem.ts";
 import type { ReplayOut } from "../operations/replay-routes.ts";
 import type { Status } from "../operations/status.ts";
@@ -13,12 +18,27 @@ import type {
   SelectionResult,
   StoredReading,
 } from "../operations/view.ts";
+import { type ApiAddress, type ApiAnswer, type ApiCall, callApi } from "./api-call.ts";
+import { callerName, openTrail } from "./audit-trail.ts";
+import { readOptionFile } from "./option-file.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** Where to look for the daemon; what every such command takes. */
 export interface DaemonOptions {
   readonly config?: string;
   readonly url?: string;
+  readonly keyFile?: string;
+  readonly caFile?: string;
+}
+
+/** Adds the options that open the door of a daemon that asks for keys, or is elsewhere. */
+export function withKeyOptions(command: Command): Command {
+  return command
+    .option(
+      "--key-file <file>",
+      "file with an API key, for a daemon that asks for one (not needed by root on its machine)",
+    )
+    .option("--ca-file <file>", "PEM file with the authority of the daemon's certificate, instead of the system's");
 }
 
 const DEFAULT_BIND = "127.0.0.1";
@@ -35,18 +55,23 @@ function configOf({ config, url }: DaemonOptions, terminal: Asker): string | und
   return config ?? (url === undefined ? terminal.installedConfig() : undefined);
 }
 
-/** The daemon's address: `--url`, else the configuration's `http`, else the default. */
-export async function daemonUrl(options: DaemonOptions, terminal: Asker): Promise<URL> {
-  if (options.url !== undefined) return parsedUrl(options.url);
+/**
+ * Where the daemon is: `--url`, else what the configuration's `http` says, else the default. Where the configuration asks for
+ * keys, the commands on its machine go by the daemon's socket, unless they are given a key.
+ */
+export async function daemonAddress(options: DaemonOptions, terminal: Asker): Promise<ApiAddress> {
+  const key = (await readOptionFile("--key-file", options.keyFile))?.trim();
+  const ca = await readOptionFile("--ca-file", options.caFile);
+  const opened = { ...(key !== undefined && { key }), ...(ca !== undefined && { ca }) };
+  if (options.url !== undefined) return { url: parsedUrl(options.url), ...opened };
   const config = configOf(options, terminal);
-  if (config === undefined) return new URL(`http://${DEFAULT_BIND}:${DEFAULT_PORT}`);
-  const { http } = await loadConfig(config, terminal.env);
-  const port = http?.port ?? DEFAULT_PORT;
-  if (port === 0) {
-    const message = "http.port is 0: the daemon has taken any free port";
-    throw new GatewayError({ code: "PORT_UNKNOWN", op: "cli.connect", message, hint: "Give its address with --url." });
-  }
-  return new URL(`http://${reachable(http?.bind ?? DEFAULT_BIND)}:${port}`);
+  if (config === undefined) return { url: new URL(`http://${DEFAULT_BIND}:${DEFAULT_PORT}`), ...opened };
+  const { http, gateway } = await loadConfig(config, terminal.env);
+  const url = new URL(`${http.tls === undefined ? "http" : "https"}://${reachable(http.bind)}:${http.port}`);
+  if (key === undefined && opensLocalSocket(http)) return { url, socket: localSocketPath(gateway.dataDir) };
+  if (http.port !== 0) return { url, ...opened };
+  const message = "http.port is 0: the daemon has taken any free one";
+  throw new GatewayError({ code: "PORT_UNKNOWN", op: "cli.connect", message, hint: "Give its address with --url." });
 }
 
 function parsedUrl(text: string): URL {
@@ -64,19 +89,19 @@ function reachable(bind: string): string {
 
 /** The daemon's HTTP API. Its problems come back as GatewayError with the same code and hint. */
 export class Daemon {
-  readonly #url: URL;
+  readonly #at: ApiAddress;
 
-  constructor(url: URL) {
-    this.#url = url;
+  constructor(at: ApiAddress) {
+    this.#at = at;
   }
 
   /** Whether anything listens there. */
   async listens(): Promise<boolean> {
     try {
-      await this.#fetch("healthz", { signal: AbortSignal.timeout(READ_TIMEOUT_MS) });
+      await this.#call({ path: "healthz", timeoutMs: READ_TIMEOUT_MS });
       return true;
     } catch (error) {
-      if (isRefused(error)) return false;
+      if (isAbsent(error)) return false;
       throw error;
     }
   }
@@ -112,58 +137,62 @@ export class Daemon {
 
   /** Sending a past range again; only the running daemon can. */
   readonly replay = {
-    start: (body: object): Promise<ReplayOut> =>
-      this.#write("POST", "api/v1/outbox/replay", {
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify(body),
-      }),
+    start: (body: object): Promise<ReplayOut> => this.#write("POST", "api/v1/outbox/replay", body),
     progress: (): Promise<ReplayOut> => this.#get("api/v1/outbox/replay"),
-    stop: (): Promise<ReplayOut> => this.#write("DELETE", "api/v1/outbox/replay", {}),
+    stop: (): Promise<ReplayOut> => this.#write("DELETE", "api/v1/outbox/replay"),
   };
 
-  async #write<T>(method: string, path: string, init: RequestInit): Promise<T> {
-    return bodyOf<T>(await this.#fetch(path, { method, ...init, signal: AbortSignal.timeout(WRITE_TIMEOUT_MS) }));
+  async #write<T>(method: "POST" | "DELETE", path: string, body?: object): Promise<T> {
+    return bodyOf<T>(await this.#call({ method, path, body, timeoutMs: WRITE_TIMEOUT_MS }));
   }
 
   async #get<T>(path: string, query: Readonly<Record<string, string | number | undefined>> = {}): Promise<T> {
     const search = new URLSearchParams();
     for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, String(value));
-    const answer = await this.#fetch(`${path}?${search}`, { signal: AbortSignal.timeout(READ_TIMEOUT_MS) });
-    return bodyOf<T>(answer);
+    return bodyOf<T>(await this.#call({ path: `${path}?${search}`, timeoutMs: READ_TIMEOUT_MS }));
   }
 
-  async #select(action: "requeue" | "drop", selection: Selection): Promise<SelectionResult> {
-    const answer = await this.#fetch(`api/v1/dead-letters/${action}`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify(selection === "all" ? { all: true } : { ids: selection }),
-      signal: AbortSignal.timeout(WRITE_TIMEOUT_MS),
-    });
-    return bodyOf<SelectionResult>(answer);
+  #select(action: "requeue" | "drop", selection: Selection): Promise<SelectionResult> {
+    const body = selection === "all" ? { all: true } : { ids: selection };
+    return this.#write("POST", `api/v1/dead-letters/${action}`, body);
   }
 
-  async #fetch(path: string, init: RequestInit): Promise<Response> {
+  async #call(call: ApiCall): Promise<ApiAnswer> {
     try {
-      return await fetch(new URL(path, this.#url), init);
+      return await callApi(this.#at, { ...call, user: callerName(environment) });
     } catch (error) {
-      const reason = error instanceof Error && error.cause !== undefined ? error.cause : error;
+      const where = this.#at.socket ?? this.#at.url.origin;
       throw new GatewayError({
         code: "DAEMON_UNREACHABLE",
         op: "cli.connect",
-        message: `the daemon does not answer at ${this.#url.origin}: ${messageOf(reason) || codeOf(reason)}`,
-        hint: "See whether it runs (systemctl status summit-edge), or say where it listens with --url or --config.",
-        cause: reason,
+        message: `the daemon does not answer at ${where}: ${messageOf(error) || codeOf(error)}`,
+        hint: hintOf(codeOf(error)),
+        cause: error,
       });
     }
   }
 }
 
-const isRefused = (error: unknown): boolean => error instanceof GatewayError && codeOf(error.cause) === "ECONNREFUSED";
+/** Codes of a certificate that nobody here vouches for, or that is for other names. */
+const UNTRUSTED =
+  /^(?:DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_.*|ERR_TLS_CERT_ALTNAME_INVALID)$/;
 
-async function bodyOf<T>(answer: Response): Promise<T> {
-  if (answer.ok && /\bjson\b/.test(answer.headers.get("content-type") ?? "")) return (await answer.json()) as T;
-  const text = await answer.text();
-  const problem = problemIn(text);
+function hintOf(code: string | undefined): string {
+  if (code === "EACCES" || code === "EPERM")
+    return "This gateway asks for keys: run the command as root (sudo) or as the daemon's user, or give it a key with --url and --key-file.";
+  if (UNTRUSTED.test(code ?? ""))
+    return "Name the authority of its certificate with --ca-file, and call it by a name that the certificate holds.";
+  return "See whether it runs (systemctl status summit-edge), or say where it listens with --url or --config.";
+}
+
+/** Nobody listens: the port is closed, or the socket's file is gone, or was left by a daemon that was killed. */
+const isAbsent = (error: unknown): boolean =>
+  error instanceof GatewayError && ["ECONNREFUSED", "ENOENT"].includes(codeOf(error.cause) ?? "");
+
+function bodyOf<T>(answer: ApiAnswer): T {
+  const ok = answer.status >= 200 && answer.status < 300;
+  if (ok && /\bjson\b/.test(answer.contentType)) return JSON.parse(answer.text) as T;
+  const problem = problemIn(answer.text);
   throw new GatewayError({
     code: problem?.code ?? "ANSWER_UNKNOWN",
     op: "cli.ask",
@@ -190,14 +219,17 @@ export async function withOutbox<T>(
   terminal: Terminal,
   use: (admin: OutboxAdmin) => Promise<T>,
 ): Promise<T> {
-  const daemon = new Daemon(await daemonUrl(options, terminal));
+  const daemon = new Daemon(await daemonAddress(options, terminal));
   const config = configOf(options, terminal);
   if (config === undefined || options.url !== undefined || (await daemon.listens())) return use(daemon.outbox);
   const { openOffline } = await import("../outbox/offline.ts");
-  const offline = await openOffline(await loadConfig(config, terminal.env));
+  const loaded = await loadConfig(config, terminal.env);
+  const offline = await openOffline(loaded);
+  const trail = await openTrail(loaded, terminal);
   try {
-    return await use(offline.admin);
+    return await use(auditedOutbox(offline.admin, trail, trail.actor));
   } finally {
+    await trail.close();
     await offline.close();
   }
 }

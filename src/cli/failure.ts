@@ -4,10 +4,13 @@ import { ExitStatus, GatewayError } from "../kernel/errors.ts";
 
 /** Codes of a wrong call or configuration: the same try can never succeed. */
 const USAGE_CODES = new Set([
+  "ACL_FILE_INVALID",
   "CONFIG_INVALID",
   "CONFIG_MISSING",
   "INVALID_DURATION",
   "INVALID_SIZE",
+  "PASSWORD_FILE_INVALID",
+  "PASSWORD_FILE_UNSET",
   "PORT_UNKNOWN",
   "UPLINK_URL_REFUSED",
   "URL_INVALID",

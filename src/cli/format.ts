@@ -19,6 +19,10 @@ export function size(bytes: number): string {
   return `${at === 0 ? bytes : (bytes / 1024 ** at).toFixed(1)} ${units[at]}`;
 }
 
+/** Readings and the space that they take: `4,200 (121.0 KiB)`; `0` where there are none. */
+export const amount = (readings: number, bytes: number): string =>
+  readings === 0 ? "0" : `${count(readings)} (${size(bytes)})`;
+
 /** How long before `now` something was, both RFC 3339 and by the gateway's clock. */
 export function ago(time: string | null, now: string): string {
   return time === null ? "never" : `${span((Date.parse(now) - Date.parse(time)) / 1000)} ago`;

@@ -1,8 +1,9 @@
 /** `summit-edge outbox verify`, `backup` and `restore`: what is done with the outbox's file as a whole. */
-import { resolve } from "node:path";
+import { basename, resolve } from "node:path";
 import type { Command } from "commander";
 import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
+import type { AuditEvent } from "../kernel/audit.ts";
 import { bootId } from "../kernel/boot.ts";
 import { codeOf, GatewayError } from "../kernel/errors.ts";
 import type { VerifyReport } from "../outbox/verify.ts";
@@ -62,6 +63,7 @@ async function backup(target: string, options: BackupOptions, terminal: Terminal
   const inUse = await isInUse(config.gateway.dataDir);
   const report = copy(file, resolve(target), { overwrite, inUse, ...progressOn(terminal, options) });
   endProgress(terminal, options);
+  if (report.ok) await tell(config, terminal, { action: "outbox.backed-up", subject: report.file });
   terminal.write(options.json ? json(report, 2) : reportText(report));
   mustBeWhole(report, `${target} was left as it was; what could be copied is in the file named above. ${DAMAGED_HINT}`);
 }
@@ -75,10 +77,20 @@ async function restore(source: string, options: FileOptions, terminal: Terminal)
     const store = { file, maxBytes: config.outbox.maxBytes, bootId: bootId() };
     const restored = put(resolve(source), store, progressOn(terminal, options).onProgress);
     endProgress(terminal, options);
+    const { pending, setAside } = restored;
+    const detail = { pending, ...(setAside !== null && { setAside: basename(setAside) }) };
+    await tell(config, terminal, { action: "outbox.restored", subject: resolve(source), detail });
     terminal.write(options.json ? json(restored, 2) : restoredText(source, restored));
   } finally {
     lock.release();
   }
+}
+
+async function tell(config: Config, terminal: Terminal, event: Omit<AuditEvent, "actor">): Promise<void> {
+  const { openTrail } = await import("./audit-trail.ts");
+  const trail = await openTrail(config, terminal);
+  trail.record({ ...event, actor: trail.actor });
+  await trail.close();
 }
 
 async function placeOf(options: FileOptions, terminal: Terminal): Promise<{ file: string; config: Config }> {

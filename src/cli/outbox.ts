@@ -4,8 +4,8 @@ import type { OutboxStats, StoredReading } from "../operations/view.ts";
 import { FATES, imbalance } from "../outbox/ledger.ts";
 import { wholeNumber } from "./arguments.ts";
 import { configOption } from "./config-file.ts";
-import { type DaemonOptions, withOutbox } from "./daemon.ts";
-import { count, json, size, span, table } from "./format.ts";
+import { type DaemonOptions, withKeyOptions, withOutbox } from "./daemon.ts";
+import { amount, count, json, size, span, table } from "./format.ts";
 import { addOutboxFileCommands } from "./outbox-file.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 
@@ -42,7 +42,7 @@ export function addOutboxCommand(program: Command, terminal: Terminal = processT
 
 /** The options that every command on the outbox takes. */
 export function withDaemonOptions(command: Command): Command {
-  return command
+  return withKeyOptions(command)
     .addOption(configOption("configuration: where the daemon listens, and where its data is when it does not run"))
     .option("--url <url>", "the daemon's address (default: the configuration's, else http://127.0.0.1:8480)")
     .option("--json", "print the result as JSON");
@@ -55,6 +55,7 @@ function statsText(stats: OutboxStats): string {
     ["oldest", stats.pending === 0 ? "-" : span(stats.oldestAgeSeconds)],
     ["in use", `${size(stats.bytes)} of ${size(stats.maxBytes)}`],
     ["dead letters", count(stats.deadLetters)],
+    ["kept for replay", amount(stats.kept.readings, stats.kept.bytes)],
     ["accepted", count(stats.ledger.accepted)],
     ...FATES.map((fate) => [`  ${fate}`, count(stats.ledger[fate])]),
     ["books", imbalance(stats.ledger) === 0 ? "balance" : `DO NOT BALANCE, by ${count(imbalance(stats.ledger))}`],

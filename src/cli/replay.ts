@@ -4,7 +4,7 @@ import { codeOf, ExitStatus, GatewayError } from "../kernel/errors.ts";
 import type { ReplayOut } from "../operations/replay-routes.ts";
 import { DEFAULT_REPLAY_RATE, MAX_REPLAY_RATE } from "../operations/schemas.ts";
 import { moment, wholeNumber } from "./arguments.ts";
-import { Daemon, type DaemonOptions, daemonUrl } from "./daemon.ts";
+import { Daemon, type DaemonOptions, daemonAddress } from "./daemon.ts";
 import { count, json, printable } from "./format.ts";
 import { withDaemonOptions } from "./outbox.ts";
 import { untilStopped } from "./signals.ts";
@@ -44,7 +44,7 @@ export function addReplayCommand(
     )
     .option("--stop", "end the replay that is under way")
     .action(async (options: ReplayOptions) => {
-      const daemon = new Daemon(await daemonUrl(options, terminal));
+      const daemon = new Daemon(await daemonAddress(options, terminal));
       if (options.stop) {
         const { state } = await needed(daemon.replay.progress());
         if (!isUnderWay(state)) throw notUnderWay();

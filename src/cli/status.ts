@@ -3,8 +3,8 @@ import { GatewayError } from "../kernel/errors.ts";
 import type { Status } from "../operations/status.ts";
 import { FATES, imbalance } from "../outbox/ledger.ts";
 import { configOption } from "./config-file.ts";
-import { Daemon, type DaemonOptions, daemonUrl } from "./daemon.ts";
-import { ago, count, json, printable, size, span, table } from "./format.ts";
+import { Daemon, type DaemonOptions, daemonAddress, withKeyOptions } from "./daemon.ts";
+import { ago, amount, count, json, printable, size, span, table } from "./format.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 import { wearText, writesText } from "./wear.ts";
 
@@ -18,15 +18,14 @@ interface StatusOptions extends DaemonOptions {
 
 /** Adds `summit-edge status`. */
 export function addStatusCommand(program: Command, terminal: Terminal = processTerminal): void {
-  program
-    .command("status")
+  withKeyOptions(program.command("status"))
     .description("health, ledger, outbox, uplink and sources, from the running daemon")
     .addOption(configOption("configuration that says where the daemon listens"))
     .option("--url <url>", "the daemon's address (default: the configuration's, else http://127.0.0.1:8480)")
     .option("--json", "print the answer as JSON, with --watch one line each time")
     .option("--watch", "print it again every 2 seconds")
     .action(async (options: StatusOptions) => {
-      const daemon = new Daemon(await daemonUrl(options, terminal));
+      const daemon = new Daemon(await daemonAddress(options, terminal));
       if (options.watch) await watch(daemon, options, terminal);
       else terminal.write(render(await daemon.status(), options));
     });
@@ -103,6 +102,7 @@ function outboxRows({ outbox, wear }: Status): string[][] {
     ["oldest", outbox.pending === 0 ? "-" : span(outbox.oldestAgeSeconds)],
     ["in use", `${size(outbox.bytes)} of ${size(outbox.maxBytes)}`],
     ["dead letters", count(outbox.deadLetters)],
+    ["kept for replay", amount(outbox.kept.readings, outbox.kept.bytes)],
     ...(wear === null
       ? []
       : [

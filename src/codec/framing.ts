@@ -4,13 +4,26 @@
  *
  * A framer is fed chunks as they come and gives back frames; the outcome does not depend on how the stream was cut into
  * chunks. What it cannot use is a value too (`discarded`), so that noise is counted and never silent. It holds at most
- * one frame of bounded length, never throws, and finds its way back by itself after any rubbish.
+ * one frame of bounded length, never throws, and finds its way back by itself after any rubbish. Here are the framings in
+ * which something ends a frame; those in which a frame's beginning tells its length are in framing-header.ts.
  *
  * It does not look into a frame: that is a `Decoder`'s work.
  */
 
-/** Why bytes were given up: longer than a frame may be; or not ended when the stream was. */
-export type DiscardReason = "too-long" | "unfinished";
+/** Why bytes were given up. */
+export type DiscardReason =
+  /** Longer than a frame may be. */
+  | "too-long"
+  /** Not ended when the stream was. */
+  | "unfinished"
+  /** Between frames: no frame begins there. */
+  | "noise"
+  /** Its checksum is not that of its bytes. */
+  | "bad-checksum"
+  /** Its length field says less than the field and what surrounds it take. */
+  | "bad-length"
+  /** What `slip`, `hdlc` or `cobs` never write. */
+  | "bad-encoding";
 
 export type Frame =
   | { readonly kind: "frame"; readonly bytes: Uint8Array }
@@ -24,9 +37,16 @@ export type Frame =
     };
 
 export interface Framer {
-  /** The frames that `chunk` brings to an end. `chunk` may be reused afterwards: frames are copies. */
-  push(chunk: Uint8Array): Frame[];
-  /** The stream has ended, or paused for long: gives up what is held, and starts afresh. */
+  /** Milliseconds of silence that end a frame; absent where silence means nothing. Whoever feeds it calls `idle` then. */
+  readonly idleAfter?: number;
+  /**
+   * The frames that `chunk` brings to an end. `chunk` may be reused afterwards: frames are copies. `at`: when it was
+   * received, in milliseconds of any clock that does not step back; only a framer with `idleAfter` looks at it.
+   */
+  push(chunk: Uint8Array, at?: number): Frame[];
+  /** Nothing has come for `idleAfter`. */
+  idle?(): Frame[];
+  /** The stream has ended: gives up what is held, and starts afresh. */
   end(): Frame[];
 }
 
@@ -38,7 +58,6 @@ export const LONGEST_DISCARD_BYTES = 65_536;
 
 const LINE_FEED = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
-const FIRST_CAPACITY_BYTES = 256;
 
 /**
  * Framing `lines`: a frame ends at a line feed, a carriage return, or both; empty lines are skipped, which is also what
@@ -46,18 +65,10 @@ const FIRST_CAPACITY_BYTES = 256;
  * discarded up to their end.
  */
 export class LineFramer implements Framer {
-  readonly #maxFrameBytes: number;
-  /** A line that grows beyond this is reported before it has ended. */
-  readonly #longestStretch: number;
-  #held = new Uint8Array(FIRST_CAPACITY_BYTES);
-  /** Length of the line so far; where it is over the bound, `#held` has only its head. */
-  #length = 0;
-  /** Whether the present bytes go on from a stretch that has been reported as discarded. */
-  #resynchronising = false;
+  readonly #line: Stretch;
 
   constructor(maxFrameBytes: number) {
-    this.#maxFrameBytes = maxFrameBytes;
-    this.#longestStretch = Math.max(maxFrameBytes, LONGEST_DISCARD_BYTES);
+    this.#line = new Stretch(maxFrameBytes);
   }
 
   push(chunk: Uint8Array): Frame[] {
@@ -66,44 +77,173 @@ export class LineFramer implements Framer {
     for (let at = 0; at < chunk.length; at++) {
       const byte = chunk[at];
       if (byte !== LINE_FEED && byte !== CARRIAGE_RETURN) continue;
-      this.#hold(chunk.subarray(from, at), frames);
-      this.#endLine(frames);
+      this.#line.hold(chunk.subarray(from, at), frames);
+      this.#line.complete(frames);
       from = at + 1;
     }
-    this.#hold(chunk.subarray(from), frames);
+    this.#line.hold(chunk.subarray(from), frames);
     return frames;
   }
 
   end(): Frame[] {
     const frames: Frame[] = [];
-    if (this.#overlong()) this.#endLine(frames);
-    else if (this.#length > 0) frames.push(this.#discarded("unfinished"));
-    this.#restart();
+    this.#line.giveUp(frames);
+    return frames;
+  }
+}
+
+/**
+ * Framing `delimiter`: a frame ends where the declared bytes stand, wherever the stream is cut; what is empty is skipped.
+ * Frames of more than `maxFrameBytes` (delimiter not counted) are discarded up to their end.
+ */
+export class DelimiterFramer implements Framer {
+  readonly #delimiter: Uint8Array;
+  /** For each length of a matched beginning: how much of it still matches where the next byte does not (Knuth, Morris, Pratt). */
+  readonly #fallback: readonly number[];
+  readonly #stretch: Stretch;
+  #matched = 0;
+
+  /** `delimiter`: one byte or more. */
+  constructor(delimiter: Uint8Array, maxFrameBytes: number) {
+    this.#delimiter = delimiter;
+    this.#fallback = fallbacksOf(delimiter);
+    this.#stretch = new Stretch(maxFrameBytes, delimiter.length);
+  }
+
+  push(chunk: Uint8Array): Frame[] {
+    const frames: Frame[] = [];
+    let from = 0;
+    for (let at = 0; at < chunk.length; at++) {
+      this.#match(chunk[at]);
+      if (this.#matched < this.#delimiter.length) continue;
+      this.#stretch.hold(chunk.subarray(from, at + 1), frames);
+      this.#stretch.complete(frames);
+      this.#matched = 0;
+      from = at + 1;
+    }
+    this.#stretch.hold(chunk.subarray(from), frames);
     return frames;
   }
 
-  #overlong(): boolean {
-    return this.#resynchronising || this.#length > this.#maxFrameBytes;
+  end(): Frame[] {
+    const frames: Frame[] = [];
+    this.#matched = 0;
+    this.#stretch.giveUp(frames);
+    return frames;
   }
 
-  #hold(piece: Uint8Array, frames: Frame[]): void {
+  #match(byte: number | undefined): void {
+    while (this.#matched > 0 && this.#delimiter[this.#matched] !== byte)
+      this.#matched = this.#fallback[this.#matched - 1] ?? 0;
+    if (this.#delimiter[this.#matched] === byte) this.#matched++;
+  }
+}
+
+function fallbacksOf(pattern: Uint8Array): number[] {
+  const fallbacks = [0];
+  for (let at = 1, matched = 0; at < pattern.length; at++) {
+    while (matched > 0 && pattern[matched] !== pattern[at]) matched = fallbacks[matched - 1] ?? 0;
+    if (pattern[matched] === pattern[at]) matched++;
+    fallbacks.push(matched);
+  }
+  return fallbacks;
+}
+
+/**
+ * Framing `idle`: a frame ends where no byte comes for `idleAfter` milliseconds. A frame whose end nobody saw, because the
+ * port was closed, is given up.
+ */
+export class IdleFramer implements Framer {
+  readonly idleAfter: number;
+  readonly #stretch: Stretch;
+  #lastAt = Number.NEGATIVE_INFINITY;
+
+  constructor(idleAfter: number, maxFrameBytes: number) {
+    this.idleAfter = idleAfter;
+    this.#stretch = new Stretch(maxFrameBytes);
+  }
+
+  push(chunk: Uint8Array, at = Number.NEGATIVE_INFINITY): Frame[] {
+    const frames = at - this.#lastAt >= this.idleAfter ? this.idle() : [];
+    this.#lastAt = at;
+    this.#stretch.hold(chunk, frames);
+    return frames;
+  }
+
+  idle(): Frame[] {
+    const frames: Frame[] = [];
+    this.#stretch.complete(frames);
+    return frames;
+  }
+
+  end(): Frame[] {
+    const frames: Frame[] = [];
+    this.#stretch.giveUp(frames);
+    return frames;
+  }
+}
+
+const FIRST_CAPACITY_BYTES = 256;
+
+/** The bytes since the last frame ended. Holds as many as a frame and its delimiter may have, and counts the rest. */
+class Stretch {
+  readonly #maxFrameBytes: number;
+  /** How many of the bytes at a frame's end are its delimiter. */
+  readonly #delimiterBytes: number;
+  /** A stretch that grows beyond this is reported before it has ended. */
+  readonly #longest: number;
+  #held = new Uint8Array(FIRST_CAPACITY_BYTES);
+  /** Length of the frame so far; where it is over the bound, `#held` has only its head. */
+  #length = 0;
+  /** Whether the present bytes go on from a stretch that has been reported as discarded. */
+  #resynchronising = false;
+
+  constructor(maxFrameBytes: number, delimiterBytes = 0) {
+    this.#maxFrameBytes = maxFrameBytes;
+    this.#delimiterBytes = delimiterBytes;
+    this.#longest = Math.max(maxFrameBytes + delimiterBytes, LONGEST_DISCARD_BYTES);
+  }
+
+  hold(piece: Uint8Array, frames: Frame[]): void {
     let rest = piece;
     while (rest.length > 0) {
-      const taken = rest.subarray(0, this.#longestStretch + 1 - this.#length);
+      const taken = rest.subarray(0, this.#longest + 1 - this.#length);
       this.#keep(taken);
       this.#length += taken.length;
       rest = rest.subarray(taken.length);
-      if (this.#length > this.#longestStretch) {
-        frames.push(this.#discarded("too-long"));
+      if (this.#length > this.#longest) {
+        frames.push(this.#discarded("too-long", this.#length));
         this.#length = 0;
         this.#resynchronising = true;
       }
     }
   }
 
+  /** The frame ends here, its delimiter held with it. */
+  complete(frames: Frame[]): void {
+    // The first bytes of a delimiter may have gone with a stretch that was reported.
+    const length = Math.max(0, this.#length - this.#delimiterBytes);
+    if (length > 0) {
+      if (this.#overlong(length)) frames.push(this.#discarded("too-long", length));
+      else frames.push({ kind: "frame", bytes: this.#held.slice(0, length) });
+    }
+    this.#restart();
+  }
+
+  /** No end will come. */
+  giveUp(frames: Frame[]): void {
+    if (this.#length > 0)
+      frames.push(this.#discarded(this.#overlong(this.#length) ? "too-long" : "unfinished", this.#length));
+    this.#restart();
+  }
+
+  #overlong(length: number): boolean {
+    return this.#resynchronising || length > this.#maxFrameBytes;
+  }
+
   /** Copies what may yet be part of a frame, or of the head that is shown. */
   #keep(piece: Uint8Array): void {
-    const bound = Math.max(this.#maxFrameBytes, DISCARDED_HEAD_BYTES);
+    const bound = Math.max(this.#maxFrameBytes + this.#delimiterBytes, DISCARDED_HEAD_BYTES);
     const kept = piece.subarray(0, Math.max(0, bound - this.#length));
     if (kept.length === 0) return;
     const needed = this.#length + kept.length;
@@ -115,23 +255,55 @@ export class LineFramer implements Framer {
     this.#held.set(kept, this.#length);
   }
 
-  #endLine(frames: Frame[]): void {
-    if (this.#overlong()) {
-      if (this.#length > 0) frames.push(this.#discarded("too-long"));
-    } else if (this.#length > 0) {
-      frames.push({ kind: "frame", bytes: this.#held.slice(0, this.#length) });
-    }
-    this.#restart();
-  }
-
-  #discarded(reason: DiscardReason): Frame {
-    const bytes = this.#held.slice(0, Math.min(this.#length, DISCARDED_HEAD_BYTES));
-    return { kind: "discarded", reason, bytes, length: this.#length };
+  #discarded(reason: DiscardReason, length: number): Frame {
+    return { kind: "discarded", reason, bytes: this.#held.slice(0, Math.min(length, DISCARDED_HEAD_BYTES)), length };
   }
 
   #restart(): void {
     this.#length = 0;
     this.#resynchronising = false;
     if (this.#held.length > FIRST_CAPACITY_BYTES) this.#held = new Uint8Array(FIRST_CAPACITY_BYTES);
+  }
+}
+
+/** What becomes of a frame's bytes on the way from the wire, or why they are given up. */
+export type Unwrap = (bytes: Uint8Array) => Uint8Array | DiscardReason;
+
+/**
+ * A framer whose frames are undone further: unescaped, or freed of their checksum. Each frame stands or falls on its own;
+ * one of which nothing is left is skipped.
+ */
+export class UnwrappingFramer implements Framer {
+  readonly idleAfter?: number;
+  readonly #inner: Framer;
+  readonly #unwrap: Unwrap;
+
+  constructor(inner: Framer, unwrap: Unwrap) {
+    this.#inner = inner;
+    this.#unwrap = unwrap;
+    if (inner.idleAfter !== undefined) this.idleAfter = inner.idleAfter;
+  }
+
+  push(chunk: Uint8Array, at?: number): Frame[] {
+    return this.#unwrapped(this.#inner.push(chunk, at));
+  }
+
+  idle(): Frame[] {
+    return this.#unwrapped(this.#inner.idle?.() ?? []);
+  }
+
+  end(): Frame[] {
+    return this.#unwrapped(this.#inner.end());
+  }
+
+  #unwrapped(frames: readonly Frame[]): Frame[] {
+    return frames.flatMap((frame): Frame[] => {
+      if (frame.kind === "discarded") return [frame];
+      const { bytes } = frame;
+      const inside = this.#unwrap(bytes);
+      if (typeof inside !== "string") return inside.length === 0 ? [] : [{ kind: "frame", bytes: inside }];
+      const head = bytes.slice(0, DISCARDED_HEAD_BYTES);
+      return [{ kind: "discarded", reason: inside, bytes: head, length: bytes.length }];
+    });
   }
 }

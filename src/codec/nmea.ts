@@ -1,17 +1,20 @@
 /**
- * Codec `nmea0183`: the sentences of a satellite receiver, after NMEA 0183 (IEC 61162-1).
+ * Codec `nmea0183`: what satellite receivers, compasses and weather stations say, after NMEA 0183 (IEC 61162-1).
  *
  * Each sentence that brings a valid position (RMC, GGA, GLL, GNS, of any talker) is one `position` reading: `lat` and `lon`
- * in degrees, the sentence's other measurements with their unit in the name, and `ts_iso` where the time is known. A
- * sentence without a checksum, or with a wrong one, is refused, and so is one that says that it has no fix. Well-formed
- * sentences of another kind (a receiver sends many: GSV, GSA, VTG, proprietary ones) are ignored: neither accepted nor
- * refused.
+ * in degrees, the sentence's other measurements with their unit in the name, and `ts_iso` where the time is known. Course,
+ * heading, wind and weather (VTG, HDT, MWV, MWD, MDA, XDR: nmea-measurements.ts) are readings of classes of their own. A
+ * sentence without a checksum, or with a wrong one, is refused, and so is one that says that it is not valid. Well-formed
+ * sentences of another kind (a receiver sends many: GSV, GSA, proprietary ones) are ignored: neither accepted nor refused.
  *
- * Only RMC carries a date. A time of day alone gets the date that puts it nearest to where the last dated sentence, and
+ * Only RMC and ZDA carry a date. A time of day alone gets the date that puts it nearest to where the last dated sentence, and
  * the monotonic time since, say that we are: right across midnight, and after a fix that was lost for days. Before the
- * first date it stays out, and the gateway's clock stamps the reading.
+ * first date it stays out, and the gateway's clock stamps the reading. A receiver that has lost count of the weeks says
+ * a date 1,024 weeks ago: it is passed on as it was said, and lies before what the outbox believes, which marks it suspect.
  */
 import { type Decoded, type Decoder, IGNORED, refused } from "./decoder.ts";
+import { MEASUREMENT_SENTENCES, numbersIn } from "./nmea-measurements.ts";
+import { type Field, parseSentence } from "./nmea-sentence.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -26,9 +29,6 @@ interface Fix {
   /** By the name that they get in the reading. */
   readonly measurements: Readonly<Record<string, string>>;
 }
-
-/** The sentence's field by its number as the standard counts, from 1; empty where it is missing. */
-type Field = (number: number) => string;
 
 function positionAt(field: Field, first: number): Fix["position"] {
   return [field(first), field(first + 1), field(first + 2), field(first + 3)];
@@ -86,7 +86,6 @@ const POSITION_SENTENCES: ReadonlyMap<string, (field: Field) => Fix> = new Map([
 ]);
 
 export class NmeaDecoder implements Decoder {
-  readonly defaultClass = "position";
   /** The last time that came with its date, and when it arrived. */
   #lastDated: { readonly time: number; readonly arrivedAt: number } | undefined;
 
@@ -96,25 +95,42 @@ export class NmeaDecoder implements Decoder {
     // $PGRMC is Garmin's own, not a talker PG.
     if (sentence.encapsulated || sentence.address.startsWith("P")) return IGNORED;
     const formatter = sentence.address.slice(2);
-    const fix = POSITION_SENTENCES.get(formatter)?.((number) => sentence.fields[number - 1] ?? "");
-    if (fix === undefined) return IGNORED;
-    if (!fix.valid) return refused("no fix");
+    const talker = sentence.address.slice(0, 2);
+    const field: Field = (number) => sentence.fields[number - 1] ?? "";
+    const fix = POSITION_SENTENCES.get(formatter)?.(field);
+    if (fix !== undefined) return this.#position(fix, formatter, talker, arrivedAt);
+    if (formatter === "ZDA") this.#takeDate(field, arrivedAt);
+    const measured = MEASUREMENT_SENTENCES.get(formatter)?.(field);
+    if (measured === undefined) return IGNORED;
+    if (typeof measured === "string") return refused(measured);
+    if (Object.keys(measured.values).length === 0) return refused("no value in any field");
+    return { kind: "reading", payload: { ...measured.values, sentence: formatter, talker }, class: measured.class };
+  }
 
+  #position(fix: Fix, formatter: string, talker: string, arrivedAt: number): Decoded {
+    if (!fix.valid) return refused("no fix");
     const [lat, northSouth, lon, eastWest] = fix.position;
     const latitude = degrees(lat, 2, 90, northSouth, "N", "S");
     if (latitude === undefined) return refused("bad latitude");
     const longitude = degrees(lon, 3, 180, eastWest, "E", "W");
     if (longitude === undefined) return refused("bad longitude");
     const time = this.#timeOf(fix, arrivedAt);
-    const payload = {
-      ...(time === undefined ? {} : { ts_iso: new Date(time).toISOString() }),
-      lat: latitude,
-      lon: longitude,
-      ...numbers(fix.measurements),
-      sentence: formatter,
-      talker: sentence.address.slice(0, 2),
-    };
+    // Assigned one by one: spreading three objects into one costs more than all the rest of the sentence.
+    const payload: Record<string, unknown> = {};
+    if (time !== undefined) payload.ts_iso = new Date(time).toISOString();
+    payload.lat = latitude;
+    payload.lon = longitude;
+    Object.assign(payload, numbersIn(fix.measurements));
+    payload.sentence = formatter;
+    payload.talker = talker;
     return { kind: "reading", payload };
+  }
+
+  /** ZDA: the time of day, day, month and year in full; all of them empty while the receiver does not know. */
+  #takeDate(field: Field, arrivedAt: number): void {
+    const timeOfDay = millisecondsOfDay(field(1));
+    const midnight = startOfDay(field(2), field(3), field(4));
+    if (timeOfDay !== undefined && midnight !== undefined) this.#lastDated = { time: midnight + timeOfDay, arrivedAt };
   }
 
   /** Milliseconds since the Unix epoch, where the sentence and the ones before it tell. */
@@ -131,41 +147,6 @@ export class NmeaDecoder implements Decoder {
     const expected = this.#lastDated.time + (arrivedAt - this.#lastDated.arrivedAt);
     return timeOfDay + Math.round((expected - timeOfDay) / DAY_MS) * DAY_MS;
   }
-}
-
-interface Sentence {
-  /** Between `!` and its checksum there is a message of another protocol (AIS). */
-  readonly encapsulated: boolean;
-  /** Talker and sentence formatter: `GPRMC`. */
-  readonly address: string;
-  readonly fields: readonly string[];
-}
-
-const latin1 = new TextDecoder("latin1");
-const SENTENCE = /^([$!])([\x20-\x7e]*)\*([0-9A-Fa-f]{2})\s*$/;
-const ADDRESS = /^(?:P[A-Z0-9]{3,}|[A-OQ-Z0-9][A-Z0-9]{4})$/;
-
-/**
- * The sentence in a frame, or what is wrong with it. `$` and `!` occur nowhere but at a start, so what stands before the
- * last of them is the rest of a sentence that was cut, or a TAG block.
- */
-function parseSentence(frame: Uint8Array): Sentence | string {
-  const text = latin1.decode(frame);
-  const start = Math.max(text.lastIndexOf("$"), text.lastIndexOf("!"));
-  if (start < 0) return "not a sentence";
-  const [, delimiter, content = "", checksum = ""] = SENTENCE.exec(text.slice(start)) ?? [];
-  if (delimiter === undefined) return text.includes("*", start) ? "not a sentence" : "no checksum";
-  if (checksumOf(content) !== Number.parseInt(checksum, 16)) return "bad checksum";
-  const [address = "", ...fields] = content.split(",");
-  if (!ADDRESS.test(address)) return "not a sentence";
-  return { encapsulated: delimiter === "!", address, fields };
-}
-
-/** The exclusive or of all characters between the start delimiter and `*`. */
-function checksumOf(content: string): number {
-  let checksum = 0;
-  for (let at = 0; at < content.length; at++) checksum ^= content.charCodeAt(at);
-  return checksum;
 }
 
 /** Nine decimals of a degree are 0.1 mm: more than any receiver's fields hold, less than the division's own noise. */
@@ -199,22 +180,14 @@ function millisecondsOfDay(time: string): number | undefined {
 
 /** `ddmmyy` as the time of its midnight; years 80 to 99 are of the last century, GPS being of 1980. */
 function startOfDate(date: string): number | undefined {
-  const [, day, month, yearOfCentury] = /^(\d\d)(\d\d)(\d\d)$/.exec(date) ?? [];
-  if (day === undefined) return undefined;
-  const year = Number(yearOfCentury) + (Number(yearOfCentury) >= 80 ? 1900 : 2000);
-  const midnight = Date.UTC(year, Number(month) - 1, Number(day));
-  const real = new Date(midnight);
-  return real.getUTCDate() === Number(day) && real.getUTCMonth() === Number(month) - 1 ? midnight : undefined;
+  const [, day = "", month = "", yearOfCentury = ""] = /^(\d\d)(\d\d)(\d\d)$/.exec(date) ?? [];
+  return startOfDay(day, month, `${Number(yearOfCentury) >= 80 ? 19 : 20}${yearOfCentury}`);
 }
 
-const DECIMAL = /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)$/;
-
-/** The measurements that are there and are numbers: a valid position is not lost for a course that cannot be read. */
-function numbers(measurements: Readonly<Record<string, string>>): Record<string, number> {
-  const readable = Object.entries(measurements).filter(([, value]) => DECIMAL.test(value));
-  return Object.fromEntries(
-    readable
-      .map(([name, value]): [string, number] => [name, Number(value)])
-      .filter(([, value]) => Number.isFinite(value)),
-  );
+/** The time of a day's midnight; `undefined` where the calendar has no such day. */
+function startOfDay(day: string, month: string, year: string): number | undefined {
+  if (!/^\d{4}$/.test(year) || !/^\d\d?$/.test(month) || !/^\d\d?$/.test(day)) return undefined;
+  const midnight = Date.UTC(Number(year), Number(month) - 1, Number(day));
+  const real = new Date(midnight);
+  return real.getUTCDate() === Number(day) && real.getUTCMonth() === Number(month) - 1 ? midnight : undefined;
 }

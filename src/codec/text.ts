@@ -15,8 +15,6 @@ function textOf(frame: Uint8Array): string | undefined {
 
 /** Codec `json`: an object per frame, or an array of objects, each a reading (RFC 8259). */
 export class JsonDecoder implements Decoder {
-  readonly defaultClass = "telemetry";
-
   decode(frame: Uint8Array): Decoded {
     const text = textOf(frame);
     if (text === undefined) return refused("not UTF-8");
@@ -42,7 +40,6 @@ export type CsvColumn = string | { readonly name: string; readonly type: CsvColu
  * declared type, is refused whole; a row that repeats the column names is a header, and ignored.
  */
 export class CsvDecoder implements Decoder {
-  readonly defaultClass = "telemetry";
   readonly #columns: readonly { readonly name: string; readonly type: CsvColumnType | undefined }[];
   readonly #separator: string;
 

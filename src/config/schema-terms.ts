@@ -19,3 +19,7 @@ export const file = (description: string, example: string) =>
 
 /** A secret that systemd hands over (`LoadCredential=`), as the configuration names it. */
 export const credential = (name: string) => `$\{CREDENTIALS_DIRECTORY}/${name}`;
+
+/** Bytes, two hexadecimal digits each, blanks between them allowed. */
+export const HEX_PATTERN = "^ *([0-9A-Fa-f]{2} *)+$";
+export const hex = (description: string) => ({ type: "string", format: "hex", maxLength: 96, description }) as const;

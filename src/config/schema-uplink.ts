@@ -30,7 +30,10 @@ export const uplink = {
         keyFile: file("PEM file with its private key.", credential("uplink.key")),
       },
     },
-    tokenFile: file("File with the bearer token; read again when fusion refuses it.", credential("uplink.token")),
+    tokenFile: file(
+      "File with the bearer token; read again when it changes, and when fusion refuses it.",
+      credential("uplink.token"),
+    ),
     batch: {
       type: "object",
       description: "What one request holds.",

@@ -3,10 +3,16 @@
  * override names, the example file (`config/gateway.yaml`) and the README's table.
  *
  * Formats of our own: `duration` and `size` are written with their unit, bounded by the keywords `atLeast` and `atMost`,
- * and are numbers, in milliseconds and bytes, once loaded; `path` is a file or folder, absolute once loaded; `url` may hold
+ * and are numbers, in milliseconds and bytes, once loaded; `hex` is bytes in hexadecimal digits; `path` is a file or folder, absolute once loaded; `url` may hold
  * a secret and is redacted where it is shown. `examples` stand, commented out, in the example file.
  */
 import type { FromSchema } from "json-schema-to-ts";
+import { aclFile, passwordFile, sources } from "./schema-access.ts";
+import { audit } from "./schema-audit.ts";
+import { certs } from "./schema-certs.ts";
+import { http } from "./schema-http.ts";
+import { mqttLimits } from "./schema-mqtt-limits.ts";
+import { serialPort } from "./schema-serial.ts";
 import { atMostAnHour, credential, duration, file, size, some } from "./schema-terms.ts";
 import { uplink } from "./schema-uplink.ts";
 
@@ -40,6 +46,10 @@ const listener = {
           "PEM file with the authorities whose client certificates are accepted.",
           "/etc/summit-edge/devices-ca.crt",
         ),
+        crlFile: file(
+          "PEM file with those authorities' certificate revocation lists (CRL); whoever is on one is cut off at once.",
+          "/etc/summit-edge/devices.crl",
+        ),
         clientCertificate: {
           type: "string",
           enum: ["required", "optional", "none"],
@@ -72,77 +82,6 @@ const route = {
       type: "string",
       enum: ["critical", "high", "normal", "low"],
       description: "Priority of a reading that names none.",
-    },
-  },
-} as const;
-
-const csvColumn = {
-  anyOf: [
-    { type: "string", minLength: 1 },
-    {
-      type: "object",
-      additionalProperties: false,
-      required: ["name", "type"],
-      properties: {
-        name: { type: "string", minLength: 1 },
-        type: { type: "string", enum: ["number", "text", "boolean"] },
-      },
-    },
-  ],
-} as const;
-
-const serialPort = {
-  type: "object",
-  additionalProperties: false,
-  required: ["name", "path", "codec"],
-  properties: {
-    name: {
-      type: "string",
-      pattern: "^[A-Za-z0-9_-]{1,64}$",
-      description: "The port's name in status, metrics and log.",
-    },
-    path: { type: "string", minLength: 1, description: "Device file; prefer /dev/serial/by-id/… or by-path." },
-    baudRate: { type: "integer", minimum: 50, maximum: 4000000, default: 9600, description: "Bits per second." },
-    dataBits: { type: "integer", enum: [5, 6, 7, 8], default: 8, description: "Data bits." },
-    parity: { type: "string", enum: ["none", "even", "odd"], default: "none", description: "Parity." },
-    stopBits: { type: "number", enum: [1, 1.5, 2], default: 1, description: "Stop bits." },
-    framing: { type: "string", enum: ["lines"], default: "lines", description: "How frames are told apart." },
-    maxFrameBytes: size("4KiB", "Longer frames are discarded and counted.", { atLeast: "16B", atMost: "1MiB" }),
-    codec: { type: "string", enum: ["json", "csv", "nmea0183"], description: "How a frame is read." },
-    columns: {
-      type: "array",
-      minItems: 1,
-      maxItems: 256,
-      items: csvColumn,
-      description: "Columns of codec csv, in order: a name, or { name, type: number | text | boolean }.",
-    },
-    separator: {
-      type: "string",
-      minLength: 1,
-      maxLength: 1,
-      default: ",",
-      description: "Column separator of codec csv.",
-    },
-    class: { type: "string", minLength: 1, description: "Class of a reading that names none." },
-    source: {
-      type: "string",
-      minLength: 1,
-      description: "Source of a reading that names none; by default the port's name.",
-    },
-    priority: {
-      type: "string",
-      enum: ["critical", "high", "normal", "low"],
-      description: "Priority of a reading that names none.",
-    },
-    reopen: {
-      type: "object",
-      additionalProperties: false,
-      default: {},
-      description: "Back-off between attempts to open the port again.",
-      properties: {
-        initial: duration("1s", "First wait; without one, 1s or `max` where that is shorter.", some),
-        max: duration("60s", "Longest wait.", some),
-      },
     },
   },
 } as const;
@@ -226,11 +165,9 @@ export const configSchema = {
           default: "loopback",
           description: "From where clients without credentials are let in.",
         },
-        passwordFile: file(
-          "Passwords of devices. Not built yet: a configuration that names it is refused.",
-          "/etc/summit-edge/passwords",
-        ),
-        aclFile: file("Access rules. Not built yet: a configuration that names it is refused.", "/etc/summit-edge/acl"),
+        passwordFile,
+        aclFile,
+        sources,
         routes: {
           type: "array",
           maxItems: 256,
@@ -257,34 +194,7 @@ export const configSchema = {
           default: 0,
           description: "QoS 1 and 2 messages kept per absent subscriber with a persistent session.",
         },
-        limits: {
-          type: "object",
-          description: "What one client, and all of them together, may ask of the broker.",
-          additionalProperties: false,
-          default: {},
-          properties: {
-            maxConnections: {
-              type: "integer",
-              minimum: 1,
-              maximum: 65535,
-              default: 256,
-              description: "Connections at once.",
-            },
-            maxPacketBytes: size("64KiB", "Largest MQTT packet; before CONNECT it is 4 KiB at most.", {
-              atLeast: "64B",
-              atMost: "256MiB",
-            }),
-            connectTimeout: duration("10s", "Time for the TLS handshake, and then for CONNECT.", some),
-            publishRate: {
-              type: "integer",
-              minimum: 0,
-              maximum: 1000000,
-              default: 500,
-              description:
-                "Messages per client and second; above it the client is slowed down by not being read; 0: no limit.",
-            },
-          },
-        },
+        limits: mqttLimits,
       },
     },
     serial: {
@@ -364,27 +274,9 @@ export const configSchema = {
       },
     },
     uplink,
-    http: {
-      type: "object",
-      description: "The local HTTP API and status page.",
-      additionalProperties: false,
-      default: {},
-      properties: {
-        bind: {
-          type: "string",
-          minLength: 1,
-          default: "127.0.0.1",
-          description: "Address of the local HTTP API and status page.",
-        },
-        port: {
-          type: "integer",
-          minimum: 0,
-          maximum: 65535,
-          default: 8480,
-          description: "Its port; 0 takes any free one.",
-        },
-      },
-    },
+    certs,
+    http,
+    audit,
   },
 } as const;
 
@@ -405,9 +297,11 @@ export type GatewayConfig = Omit<Present<Filled["gateway"]>, "id"> & { id: strin
 export type Config = Omit<Filled, "gateway"> & { gateway: GatewayConfig };
 export type LogConfig = Present<Config["log"]>;
 export type MqttConfig = Present<Config["mqtt"]>;
+export type MqttLimits = MqttConfig["limits"];
 export type ListenerConfig = MqttConfig["listeners"][number];
 export type RouteConfig = MqttConfig["routes"][number];
 export type SerialPortConfig = Present<Config["serial"]>[number];
 export type OutboxConfig = Present<Config["outbox"]>;
 export type UplinkConfig = Present<Config["uplink"]>;
+export type CertsConfig = Present<Config["certs"]>;
 export type HttpConfig = Present<Config["http"]>;

@@ -4,6 +4,8 @@
  * Every problem is to be reported at once, so the checks also look at a configuration in which the schema has found faults:
  * each check looks only at parts that are sound.
  */
+import { pipelineFaults } from "../codec/pipeline-config.ts";
+import { httpProblems, isLoopback } from "./http-access.ts";
 import type { Finding } from "./problem.ts";
 import type { Config, HttpConfig, ListenerConfig, MqttConfig, SerialPortConfig, UplinkConfig } from "./schema.ts";
 import type { Path } from "./schema-node.ts";
@@ -16,12 +18,6 @@ export interface Verdict {
 /** Whether the schema found nothing wrong at a path, above it or below it. */
 export type Soundness = (path: Path) => boolean;
 
-/** Whether a host name or address can only mean this machine: 127.0.0.0/8, ::1, localhost. */
-export function isLoopback(host: string): boolean {
-  const bare = host.replace(/^\[(.*)\]$/, "$1").toLowerCase();
-  return bare === "localhost" || bare === "::1" || /^127(\.\d{1,3}){3}$/.test(bare);
-}
-
 /** Everything that does not fit together in what is sound of a configuration. */
 export function examine(config: Config, sound: Soundness): Verdict {
   const { mqtt, http, uplink } = config;
@@ -29,8 +25,9 @@ export function examine(config: Config, sound: Soundness): Verdict {
   const httpIsSound = sound(["http"]);
   const problems = [
     ...listeners.flatMap(listenerTls),
+    ...listeners.flatMap(listenerCrl),
     ...sameAddress(listeners, httpIsSound ? http : undefined),
-    ...notBuilt(mqtt),
+    ...(sound(["mqtt", "limits"]) ? keepAliveRange(mqtt) : []),
     ...soundItems(mqtt.routes, ["mqtt", "routes"], sound).flatMap(([route, index]) =>
       atTopic(["mqtt", "routes", index, "topic"], routeFault(route.topic)),
     ),
@@ -38,13 +35,11 @@ export function examine(config: Config, sound: Soundness): Verdict {
       atTopic(["mqtt", "retained", index], filterFault(filter)),
     ),
     ...serialPorts(soundItems(config.serial, ["serial"], sound)),
+    ...(httpIsSound ? httpProblems(http) : []),
     ...(sound(["uplink", "tls"]) ? clientCertificate(uplink) : []),
     ...(sound(["uplink", "retry"]) ? backOff(uplink) : []),
   ];
-  const warnings = [
-    ...(sound(["mqtt", "anonymous"]) && mqtt.anonymous === "always" ? listeners.flatMap(openListener) : []),
-    ...(httpIsSound ? openHttp(http) : []),
-  ];
+  const warnings = sound(["mqtt", "anonymous"]) && mqtt.anonymous === "always" ? listeners.flatMap(openListener) : [];
   if (!sound(["uplink", "url"])) return { problems, warnings };
   const address = uplinkAddress(uplink);
   return { problems: [...problems, ...address.problems], warnings: [...warnings, ...address.warnings] };
@@ -68,6 +63,13 @@ function listenerTls([{ tls }, index]: Item<ListenerConfig>): Finding[] {
   return [...files, { path: [...path, "caFile"], message }];
 }
 
+function listenerCrl([{ tls }, index]: Item<ListenerConfig>): Finding[] {
+  if (tls?.crlFile === undefined) return [];
+  const path = ["mqtt", "listeners", index, "tls", "crlFile"];
+  if (tls.clientCertificate !== "none" && tls.caFile !== undefined) return [];
+  return [{ path, message: "is of no use without `caFile` and `clientCertificate: required` or `optional`" }];
+}
+
 function sameAddress(listeners: readonly Item<ListenerConfig>[], http: HttpConfig | undefined): Finding[] {
   const taken = new Map<string, string>();
   if (http !== undefined) taken.set(`${http.bind} ${http.port}`, "http");
@@ -80,13 +82,9 @@ function sameAddress(listeners: readonly Item<ListenerConfig>[], http: HttpConfi
   });
 }
 
-function notBuilt(mqtt: MqttConfig): Finding[] {
-  return (["passwordFile", "aclFile"] as const)
-    .filter((key) => mqtt[key] !== undefined)
-    .map((key) => ({
-      path: ["mqtt", key],
-      message: "is not built yet, and access rules that nobody keeps are worse than none: leave it out",
-    }));
+function keepAliveRange({ limits }: MqttConfig): Finding[] {
+  if (limits.minKeepAlive <= limits.maxKeepAlive) return [];
+  return [{ path: ["mqtt", "limits", "minKeepAlive"], message: "must not be longer than mqtt.limits.maxKeepAlive" }];
 }
 
 function atTopic(path: Path, message: string | undefined): Finding[] {
@@ -120,21 +118,25 @@ function filterFault(filter: string): string | undefined {
 function serialPorts(ports: readonly Item<SerialPortConfig>[]): Finding[] {
   return ports.flatMap(([port, index]) => {
     const path = ["serial", index];
-    const problems: Finding[] = [];
+    const problems: Finding[] = serialDevice(port).map((message) => ({ path: [...path, "path"], message }));
     for (const key of ["name", "path"] as const) {
+      if (port[key] === undefined) continue;
       const [, first] = ports.find(([other]) => other[key] === port[key]) ?? [port, index];
       if (first < index)
         problems.push({ path: [...path, key], message: `\`${port[key]}\` is the ${key} of serial[${first}] too` });
     }
-    if (port.codec === "csv" && port.columns === undefined)
-      problems.push({
-        path: [...path, "columns"],
-        message: "is missing: codec csv needs the columns' names, in order",
-      });
+    for (const fault of pipelineFaults(port)) problems.push({ path: [...path, ...fault.path], message: fault.message });
     if (port.reopen.initial > port.reopen.max)
       problems.push({ path: [...path, "reopen", "initial"], message: "must not be longer than reopen.max" });
     return problems;
   });
+}
+
+/** A port is one device: by its path, or by what it says of itself. */
+function serialDevice({ path, match }: SerialPortConfig): string[] {
+  if (path === undefined && match === undefined)
+    return ["is missing: name the device file (ls /dev/serial/by-id), or its USB attributes in `match`"];
+  return path !== undefined && match !== undefined ? ["stands beside `match`: leave one of them out"] : [];
 }
 
 function clientCertificate({ tls }: UplinkConfig): Finding[] {
@@ -167,11 +169,4 @@ function openListener([{ bind, tls }, index]: Item<ListenerConfig>): Finding[] {
   if (isLoopback(bind) || tls?.clientCertificate === "required") return [];
   const message = `with \`anonymous: always\` whoever reaches ${bind} may publish readings`;
   return [{ path: ["mqtt", "listeners", index], message }];
-}
-
-function openHttp(http: HttpConfig): Finding[] {
-  if (isLoopback(http.bind)) return [];
-  return [
-    { path: ["http", "bind"], message: `whoever reaches ${http.bind} may use the HTTP API: it asks no password` },
-  ];
 }

@@ -5,6 +5,7 @@ import { listed, nearest, suggestion } from "./nearest.ts";
 import type { Finding } from "./problem.ts";
 import { redactUrl } from "./redact.ts";
 import { type Path, pathText, rootNode, type SchemaNode } from "./schema-node.ts";
+import { HEX_PATTERN } from "./schema-terms.ts";
 import { parseDuration, parseSize } from "./units.ts";
 
 /** What a scalar of each format of our own becomes; throws where the text is no such thing. */
@@ -41,6 +42,7 @@ const ajv = new Ajv({
     duration: readable("duration"),
     size: readable("size"),
     url: (text) => text === "" || URL.canParse(text),
+    hex: new RegExp(HEX_PATTERN),
     path: true,
   },
 });
@@ -167,6 +169,7 @@ function malformed(node: SchemaNode, data: unknown): string {
   } catch (thrown) {
     return `${messageOf(thrown)}; write it such as ${node.format === "size" ? "64KiB or 2GiB" : "250ms, 30s or 7d"}`;
   }
+  if (node.format === "hex") return "is not hexadecimal, two digits a byte; write it such as '42 4d'";
   return "is not a URL; write it such as https://fusion.example/api/v1/observations/batch";
 }
 

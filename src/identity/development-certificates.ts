@@ -3,11 +3,14 @@
  * any preparation. Never for the field: nobody has looked at who asks for what. The authority's key is not kept, so nothing
  * else can ever be issued by it.
  */
-import { createPrivateKey, type KeyObject, webcrypto, X509Certificate } from "node:crypto";
-import { chmod, mkdir, open, readFile, rename } from "node:fs/promises";
+import { createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from "node:crypto";
+import { chmod, mkdir, readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Clock } from "../kernel/clock.ts";
+import { writeDurably } from "../kernel/durable-file.ts";
+import { certify, makeAuthority, newKey } from "./authority.ts";
+import { validityFrom } from "./certificate-life.ts";
 
 export interface DevelopmentCertificates {
   /** Under the names that a listener's configuration gives them. */
@@ -44,9 +47,9 @@ export async function developmentCertificates(
   if (await areUsable(files, clock.now())) return { files, made: false };
   const { ca, certificate, key } = await make(clock.now());
   await mkdir(folder, { recursive: true, mode: 0o755 });
-  await replace(files.keyFile, key, 0o600);
-  await replace(files.certFile, certificate, 0o644);
-  await replace(files.caFile, ca, 0o644);
+  writeDurably(files.keyFile, key, 0o600);
+  writeDurably(files.certFile, certificate, 0o644);
+  writeDurably(files.caFile, ca, 0o644);
   return { files, made: true };
 }
 
@@ -67,73 +70,17 @@ async function areUsable(files: CertificateFiles, now: number): Promise<boolean>
 }
 
 async function make(now: number): Promise<{ ca: string; certificate: string; key: string }> {
-  // Loaded only here: a gateway in the field makes no development certificates.
-  await import("reflect-metadata");
-  const x509 = await import("@peculiar/x509");
-  const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
-  const caKeys = await webcrypto.subtle.generateKey(algorithm, false, ["sign", "verify"]);
-  const serverKeys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
-  const validity = { notBefore: new Date(now - BACKDATED_MS), notAfter: new Date(now + LIFETIME_MS) };
-  const authority = `CN=Summit Edge development authority on ${hostname()}`;
-  const ca = await x509.X509CertificateGenerator.createSelfSigned({
-    ...validity,
-    serialNumber: serialNumber(),
-    name: authority,
-    keys: caKeys,
-    signingAlgorithm: algorithm,
-    extensions: [
-      new x509.BasicConstraintsExtension(true, 0, true),
-      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
-      await x509.SubjectKeyIdentifierExtension.create(caKeys.publicKey),
-    ],
+  const validity = validityFrom(now, LIFETIME_MS, BACKDATED_MS);
+  const name = `Summit Edge development authority on ${hostname()}`;
+  const authority = await makeAuthority(name, newKey(), validity);
+  const key = newKey();
+  const names = { dns: ["localhost", hostname()], addresses: ["127.0.0.1", "::1"] };
+  const certificate = await certify(authority, {
+    purpose: "server",
+    commonName: "localhost",
+    names,
+    publicKey: createPublicKey(key),
+    validity,
   });
-  const certificate = await x509.X509CertificateGenerator.create({
-    ...validity,
-    serialNumber: serialNumber(),
-    subject: "CN=localhost",
-    issuer: authority,
-    publicKey: serverKeys.publicKey,
-    signingKey: caKeys.privateKey,
-    signingAlgorithm: algorithm,
-    extensions: [
-      new x509.BasicConstraintsExtension(false, undefined, true),
-      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
-      new x509.SubjectAlternativeNameExtension([
-        { type: "dns", value: "localhost" },
-        { type: "dns", value: hostname() },
-        { type: "ip", value: "127.0.0.1" },
-        { type: "ip", value: "::1" },
-      ]),
-      await x509.AuthorityKeyIdentifierExtension.create(caKeys.publicKey),
-      await x509.SubjectKeyIdentifierExtension.create(serverKeys.publicKey),
-    ],
-  });
-  const pkcs8 = await webcrypto.subtle.exportKey("pkcs8", serverKeys.privateKey);
-  return {
-    ca: `${ca.toString("pem")}\n`,
-    certificate: `${certificate.toString("pem")}\n`,
-    key: `${x509.PemConverter.encode(pkcs8, "PRIVATE KEY")}\n`,
-  };
-}
-
-/** RFC 5280, section 4.1.2.2: positive, at most 20 octets; 16 random ones with the sign bit clear and not all zero. */
-function serialNumber(): string {
-  const bytes = Buffer.from(webcrypto.getRandomValues(new Uint8Array(16)));
-  bytes[0] = ((bytes[0] ?? 0) & 0x7f) | 0x40;
-  return bytes.toString("hex");
-}
-
-/** Writes a file whole or not at all. */
-async function replace(path: string, content: string, mode: number): Promise<void> {
-  const temporary = `${path}.new`;
-  const file = await open(temporary, "w", mode);
-  try {
-    await file.chmod(mode);
-    await file.writeFile(content);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(temporary, path);
+  return { ca: authority.certificate, certificate, key: key.export({ type: "pkcs8", format: "pem" }).toString() };
 }

@@ -1,84 +1,140 @@
-/** The TLS side of a listener: its material, read and tried before it is used, and what its clients showed. */
-import { constants } from "node:crypto";
-import { readFile } from "node:fs/promises";
+/**
+ * The TLS side of a listener: its material, read and tried before it is used, and whether what a client showed is accepted.
+ * Chains are verified by OpenSSL, never by us.
+ */
+import { constants, type X509Certificate } from "node:crypto";
 import { createSecureContext, type TLSSocket, type TlsOptions } from "node:tls";
 import type { ListenerConfig } from "../config/schema.ts";
-import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
+import { GatewayError } from "../kernel/errors.ts";
+import { assertPair, attempt, authoritiesIn } from "../kernel/pem.ts";
+import type { Contents } from "../kernel/reloading.ts";
+import { type RevocationList, readRevocationList } from "./revocation.ts";
+import { certificateRefusal, NO_CERTIFICATE, NO_NAME, REVOKED, type TlsRefusal } from "./tls-refusals.ts";
 
 export type ListenerTls = NonNullable<ListenerConfig["tls"]>;
 
+/** What a TLS server is made of, and renewed with. */
+export interface ServerTls {
+  /** TLS 1.2 or newer, no renegotiation. Does not turn clients away by itself: `judgeClient` does, and says why. */
+  readonly options: TlsOptions;
+  readonly clientCertificate: ListenerTls["clientCertificate"];
+  /** Whose client certificates are accepted. */
+  readonly authorities: readonly X509Certificate[];
+  readonly revoked: RevocationList | undefined;
+}
+
+export interface ServerTlsFiles extends Readonly<Record<string, string | undefined>> {
+  readonly certFile: string;
+  readonly keyFile: string;
+  readonly caFile: string | undefined;
+  readonly crlFile: string | undefined;
+}
+
 /**
- * The options of a TLS server: TLS 1.2 or newer, no renegotiation. `key` names the listener's `tls` in the configuration,
- * for errors.
- * @throws GatewayError where a file is missing, cannot be read, or does not fit the others.
+ * The files that a listener's TLS needs. `key` names its `tls` in the configuration, for errors.
+ * @throws GatewayError `CONFIG_INVALID` where one is not configured.
  */
-export async function serverTlsOptions(tls: ListenerTls, key: string): Promise<TlsOptions> {
-  const wantsCertificate = tls.clientCertificate !== "none";
-  const cert = await material(tls.certFile, `${key}.certFile`);
-  const privateKey = await material(tls.keyFile, `${key}.keyFile`);
+export function serverTlsFiles(tls: ListenerTls, key: string): ServerTlsFiles {
+  const { certFile, keyFile, crlFile } = tls;
   // Without an authority of its own, Node.js would accept clients of every public one.
-  const ca = wantsCertificate || tls.caFile !== undefined ? await material(tls.caFile, `${key}.caFile`) : undefined;
+  const caFile = tls.clientCertificate === "none" ? tls.caFile : needed(tls.caFile, `${key}.caFile`);
+  return {
+    certFile: needed(certFile, `${key}.certFile`),
+    keyFile: needed(keyFile, `${key}.keyFile`),
+    caFile,
+    crlFile,
+  };
+}
+
+function needed(path: string | undefined, key: string): string {
+  if (path !== undefined) return path;
+  throw new GatewayError({
+    code: "CONFIG_INVALID",
+    op: "tls.load",
+    message: `${key} is missing`,
+    hint: `Set ${key}, or, for a trial on this machine only, development: true beside it.`,
+  });
+}
+
+/** @throws GatewayError where a file is not what it should be, or does not fit the others. */
+export async function loadServerTls(
+  { clientCertificate }: ListenerTls,
+  key: string,
+  { certFile, keyFile, caFile, crlFile }: Contents<ServerTlsFiles>,
+): Promise<ServerTls> {
+  assertPair(key, certFile, keyFile);
+  const authorities = caFile === undefined ? [] : authoritiesIn(key, caFile);
   const options: TlsOptions = {
-    cert,
-    key: privateKey,
-    ...(ca === undefined ? undefined : { ca }),
+    cert: certFile.content,
+    key: keyFile.content,
+    ...(caFile === undefined ? undefined : { ca: caFile.content }),
     minVersion: "TLSv1.2",
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
-    requestCert: wantsCertificate,
-    rejectUnauthorized: tls.clientCertificate === "required",
+    requestCert: clientCertificate !== "none",
+    rejectUnauthorized: false,
   };
-  try {
-    createSecureContext(options);
-  } catch (error) {
-    throw new GatewayError({
-      code: "TLS_MATERIAL_INVALID",
-      op: "tls.load",
-      message: `${key}: ${messageOf(error)}`,
-      hint: `Check that ${key}.certFile and ${key}.keyFile are PEM files and belong together.`,
-      cause: error,
-    });
-  }
-  return options;
+  attempt(key, "its files cannot be used", () => createSecureContext(options));
+  const revoked = crlFile === undefined || caFile === undefined ? undefined : await readRevocationList(crlFile, caFile);
+  return { options, clientCertificate, authorities, revoked };
 }
 
-async function material(path: string | undefined, key: string): Promise<Buffer> {
-  if (path === undefined) {
-    throw new GatewayError({
-      code: "CONFIG_INVALID",
-      op: "tls.load",
-      message: `${key} is missing`,
-      hint: `Set ${key}, or, for a trial on this machine only, development: true beside it.`,
-    });
-  }
-  try {
-    return await readFile(path);
-  } catch (error) {
-    throw new GatewayError({
-      code: "TLS_FILE_UNREADABLE",
-      op: "tls.load",
-      message: `${path} cannot be read: ${codeOf(error) ?? messageOf(error)}`,
-      hint: `Check ${key}, and that the gateway's user may read the file.`,
-      cause: error,
-    });
-  }
+/** A client whose certificate is accepted, or that showed none where none is needed. */
+export interface AcceptedClient {
+  readonly accepted: true;
+  /** `undefined` for a client without one. */
+  readonly certificate: X509Certificate | undefined;
+  /** The subject's common name. */
+  readonly name: string | undefined;
 }
 
-/** What a client's certificate says of it. */
-export type ClientCertificate =
-  | { readonly kind: "none" }
-  | { readonly kind: "verified"; readonly name: string }
-  /** One was shown that this listener does not accept. */
-  | { readonly kind: "unacceptable"; readonly reason: string };
+export interface RefusedClient extends TlsRefusal {
+  readonly accepted: false;
+  /** What its certificate says of it, unverified. */
+  readonly name: string | undefined;
+  readonly serial: string | undefined;
+}
 
-/** The certificate that the client of a completed handshake showed, verified by OpenSSL, never by us. */
-export function clientCertificateOf(socket: TLSSocket): ClientCertificate {
-  const certificate = socket.getPeerCertificate();
-  if (certificate === null || Object.keys(certificate).length === 0) return { kind: "none" };
-  if (!socket.authorized) {
-    return { kind: "unacceptable", reason: `its certificate is not accepted: ${String(socket.authorizationError)}` };
+/** Judges the client of a completed handshake, a resumed one too. `now`: wall time, milliseconds. */
+export function judgeClient(socket: TLSSocket, tls: ServerTls, now: number): AcceptedClient | RefusedClient {
+  const certificate = socket.getPeerX509Certificate();
+  if (certificate === undefined) {
+    if (tls.clientCertificate !== "required") return { accepted: true, certificate: undefined, name: undefined };
+    return { accepted: false, ...NO_CERTIFICATE, name: undefined, serial: undefined };
   }
-  const name: unknown = certificate.subject?.CN;
-  return typeof name === "string"
-    ? { kind: "verified", name }
-    : { kind: "unacceptable", reason: "its certificate has not exactly one common name" };
+  const commonName: unknown = socket.getPeerCertificate().subject?.CN;
+  const name = typeof commonName === "string" ? commonName : undefined;
+  const refused = refusalOf(socket, certificate, tls, now) ?? (name === undefined ? NO_NAME : undefined);
+  if (refused !== undefined) return { accepted: false, ...refused, name, serial: certificate.serialNumber };
+  return { accepted: true, certificate, name };
+}
+
+function refusalOf(
+  socket: TLSSocket,
+  certificate: X509Certificate,
+  { revoked }: ServerTls,
+  now: number,
+): TlsRefusal | undefined {
+  if (!socket.authorized) return certificateRefusal(String(socket.authorizationError), certificate, now);
+  if (revoked?.has(certificate) === true) return REVOKED;
+  // A resumed session is not verified again: its certificate was good when the session began.
+  if (socket.isSessionReused() && now > Date.parse(certificate.validTo))
+    return certificateRefusal("CERT_HAS_EXPIRED", certificate, now);
+  return undefined;
+}
+
+/** Why a client that was accepted under `before` is so no longer under `after`; `undefined` where it still is. */
+export function refusalSince(
+  certificate: X509Certificate,
+  before: ServerTls,
+  after: ServerTls,
+): TlsRefusal | undefined {
+  if (after.revoked?.has(certificate) === true) return REVOKED;
+  // One that came through an intermediate authority of its own stays: OpenSSL decides when it comes again.
+  if (!issuedBy(before, certificate) || issuedBy(after, certificate)) return undefined;
+  const reason = "the authority of its certificate is no longer in the listener's caFile";
+  return { kind: "certificate-of-removed-authority", reason };
+}
+
+function issuedBy({ authorities }: ServerTls, certificate: X509Certificate): boolean {
+  return authorities.some((authority) => certificate.checkIssued(authority) && certificate.verify(authority.publicKey));
 }

@@ -17,6 +17,17 @@ export interface Condition {
   readonly since: number;
 }
 
+/** How the beginning of a condition is told to the log, where its severity alone does not say that. */
+export interface Telling {
+  /** Whoever raises it has told the log already, with more than the detail. */
+  readonly told?: true;
+  /** `error`: somebody has to act, although the component does its work: readings are lost to fusion. */
+  readonly level?: "error";
+  /** The code of a condition of the same component that turns into this one: it goes without a line of its own. */
+  readonly insteadOf?: string;
+  readonly fields?: Readonly<Record<string, number>>;
+}
+
 /**
  * What is wrong at the moment, by component. Each change of state is one log line, however often a part
  * repeats what it sees.
@@ -31,17 +42,18 @@ export class Conditions {
     this.#log = log;
   }
 
-  /**
-   * Says that something is wrong. Repeating it changes its detail, not its `since`. `logged`: whoever says so has told the
-   * log already, with more than the detail.
-   */
-  raise(component: string, code: string, severity: Severity, detail: string, logged = false): void {
+  /** Says that something is wrong. Repeating it changes its detail, not its `since`. */
+  raise(component: string, code: string, severity: Severity, detail: string, telling: Telling = {}): void {
     const key = `${component}\n${code}`;
+    if (telling.insteadOf !== undefined) this.#active.delete(`${component}\n${telling.insteadOf}`);
     const known = this.#active.get(key);
     const condition: Condition = { component, code, severity, detail, since: known?.since ?? this.#clock.now() };
     this.#active.set(key, condition);
-    if (logged || known?.severity === severity) return;
-    this.#log[severity === "failing" ? "error" : "warn"]({ component, code }, detail);
+    if (telling.told || known?.severity === severity) return;
+    this.#log[telling.level ?? (severity === "failing" ? "error" : "warn")](
+      { component, code, ...telling.fields },
+      detail,
+    );
   }
 
   /** Says that it is well again, with `fields` in the log; does nothing where it was not raised. */

@@ -31,6 +31,7 @@ export async function createLog(
     level: options.level,
     base: bindings,
     redact,
+    serializers: { err: errorFields },
     timestamp: () => `,"time":"${new Date().toISOString()}"`,
     formatters: { level: (label) => ({ level: label }) },
   };
@@ -38,6 +39,14 @@ export async function createLog(
   if (options.format === "json") return pino(settings, pino.destination({ dest: 1, sync: true }));
   const { default: pretty } = await import("pino-pretty");
   return pino(settings, pretty({ sync: true, ignore: "gateway,version,pid", translateTime: "SYS:HH:MM:ss.l" }));
+}
+
+/** What the log shows of an error. Nothing else that hangs on one: a library may have put a request there, with its headers. */
+function errorFields(thrown: unknown): unknown {
+  if (!(thrown instanceof Error)) return thrown;
+  const { type, message, stack } = pino.stdSerializers.err(thrown);
+  const { code, op, hint } = thrown as { code?: unknown; op?: unknown; hint?: unknown };
+  return { type, message, stack, code, op, hint };
 }
 
 /** A registry of metrics, empty. */

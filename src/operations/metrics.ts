@@ -108,6 +108,10 @@ function registerOutbox(view: GatewayView): void {
     "Dead letters that can be looked at and requeued.",
     () => view.outbox().deadLetters,
   );
+  const kept = "Delivered readings that are kept for replay (outbox.keepDelivered).";
+  gauge(metrics, "outbox_kept_readings", kept, () => view.outbox().kept.readings);
+  const keptBytes = "What is stored of them, compressed; part of outbox_bytes.";
+  gauge(metrics, "outbox_kept_bytes", keptBytes, () => view.outbox().kept.bytes);
   const oldest = "Age of the oldest reading that waits; 0 where none waits.";
   gauge(metrics, "outbox_oldest_age_seconds", oldest, () => view.outbox().oldestAgeSeconds);
 }

@@ -1,4 +1,5 @@
 /** The routes of a replay, and how it is written in JSON (contract, section 6). */
+import { callerOf } from "./caller.ts";
 import { Refused } from "./refused.ts";
 import type { Register } from "./routes.ts";
 import * as schemas from "./schemas.ts";
@@ -50,11 +51,11 @@ export function addReplayRoutes(register: Register, { replay }: GatewayView): vo
       schema: { body: schemas.replayRequest },
       answer: schemas.replay,
     },
-    async ({ body }) => {
-      const { from, to, ...rest } = body;
+    async (asked) => {
+      const { from, to, ...rest } = asked.body;
       const range = { from: momentOf("from", from), to: momentOf("to", to) };
       if (range.from > range.to) throw new Refused(400, "VALIDATION_FAILED", "body/to lies before body/from");
-      const started = await replay.start({ ...rest, ...range });
+      const started = await replay.start({ ...rest, ...range }, callerOf(asked));
       if (typeof started !== "string") return outOf(started);
       const { code, detail, hint } = REFUSALS[started];
       throw new Refused(409, code, detail, hint);
@@ -63,8 +64,9 @@ export function addReplayRoutes(register: Register, { replay }: GatewayView): vo
   register({ method: "GET", url: URL, summary: "How the replay fares.", schema: {}, answer: schemas.replay }, () =>
     outOf(replay.progress()),
   );
-  register({ method: "DELETE", url: URL, summary: "Ends the replay.", schema: {}, answer: schemas.replay }, async () =>
-    outOf(await replay.stop()),
+  register(
+    { method: "DELETE", url: URL, summary: "Ends the replay.", schema: {}, answer: schemas.replay },
+    async (asked) => outOf(await replay.stop(callerOf(asked))),
   );
 }
 

@@ -1,8 +1,10 @@
 /** What the HTTP API answers, path by path (contract, section 6). */
 import type { FastifyInstance, FastifyRequest, RouteGenericInterface } from "fastify";
 import type { Clock } from "../kernel/clock.ts";
+import { callerOf } from "./caller.ts";
 import type { Health } from "./health.ts";
-import { type DescribedRoute, openApi } from "./openapi.ts";
+import type { Need } from "./http-guard.ts";
+import { type DescribedRoute, needOf, openApi } from "./openapi.ts";
 import { loadPage } from "./page.ts";
 import { Refused } from "./refused.ts";
 import { addReplayRoutes } from "./replay-routes.ts";
@@ -31,6 +33,7 @@ export async function addRoutes(app: FastifyInstance, context: RoutesContext): P
       method: route.method,
       url: route.url,
       schema: route.schema,
+      config: { need: needOf(route) },
       handler: async (request, reply) => {
         if (typeof route.answer === "string") reply.type(route.answer);
         return handler(request as Parameters<typeof handler>[0]);
@@ -47,7 +50,8 @@ export async function addRoutes(app: FastifyInstance, context: RoutesContext): P
     ["/docs", "docs-page.html"],
   ] as const) {
     const page = await loadPage(file);
-    app.get(url, (_request, reply) =>
+    // It holds nothing of this gateway: what it shows it asks for, with the key that the reader has given it.
+    app.get(url, { config: { need: "open" satisfies Need } }, (_request, reply) =>
       reply.type("text/html; charset=utf-8").header("content-security-policy", page.policy).send(page.html),
     );
   }
@@ -56,15 +60,19 @@ export async function addRoutes(app: FastifyInstance, context: RoutesContext): P
 }
 
 function addHealthRoutes(register: Register, { view, clock, health }: RoutesContext): void {
-  const get = (url: string, summary: string, answer: object | string, handler: () => unknown): void =>
+  type Add = (url: string, summary: string, answer: object | string, handler: () => unknown) => void;
+  const get: Add = (url, summary, answer, handler) =>
     register({ method: "GET", url, summary, schema: {}, answer }, handler);
+  /** For who looks after machines, and asks often: it tells no more than that the gateway is there. */
+  const probe: Add = (url, summary, answer, handler) =>
+    register({ method: "GET", url, summary, schema: {}, answer, need: "open" }, handler);
 
-  get("/healthz", "Liveness: 503 when the daemon cannot do its work.", schemas.alive, () => {
+  probe("/healthz", "Liveness: 503 when the daemon cannot do its work.", schemas.alive, () => {
     const alive = view.alive();
     if (!alive.ok) throw new Refused(503, "NOT_ALIVE", alive.reason);
     return { status: health().state === "ok" ? "ok" : "degraded" };
   });
-  get("/readyz", "Readiness: the outbox is open and the listeners are bound.", schemas.ready, () => {
+  probe("/readyz", "Readiness: the outbox is open and the listeners are bound.", schemas.ready, () => {
     if (!view.ready()) throw new Refused(503, "NOT_READY", "the gateway is starting or stopping");
     return { status: "ready" };
   });
@@ -129,7 +137,7 @@ function addDeadLetterRoutes(register: Register, { outboxAdmin: { deadLetters } 
         schema: { body: schemas.selection },
         answer: schemas.selectionResult,
       },
-      ({ body }) => deadLetters[action](selectionOf(body)),
+      (request) => deadLetters[action](selectionOf(request.body), callerOf(request)),
     );
   }
 }

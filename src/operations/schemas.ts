@@ -70,6 +70,7 @@ const outbox = {
   maxBytes: count,
   pendingByPriority: perPriority,
   deadLetters: count,
+  kept: having({ readings: count, bytes: count }),
   room: having({
     fill: { type: "number", minimum: 0 },
     limitedBy: { type: "string", enum: ["maxBytes", "reserveFreeDisk"] },

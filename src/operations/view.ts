@@ -30,7 +30,15 @@ export interface OutboxView {
   readonly oldestAgeSeconds: number;
   /** Dead letters that can still be looked at and requeued. */
   readonly deadLetters: number;
+  readonly kept: KeptView;
   readonly room: RoomView;
+}
+
+/** Delivered readings that are kept for replay (`outbox.keepDelivered`); no part of the ledger. */
+export interface KeptView {
+  readonly readings: number;
+  /** Of what is stored of them, compressed. */
+  readonly bytes: number;
 }
 
 /** How full the outbox is, against `maxBytes` or against what `reserveFreeDisk` leaves of the disk: 1 is full. */
@@ -149,6 +157,7 @@ export interface OutboxStats {
   readonly walBytes?: number;
   readonly oldestAgeSeconds: number;
   readonly deadLetters: number;
+  readonly kept: KeptView;
   readonly room: RoomView;
 }
 
@@ -193,10 +202,10 @@ export interface DeadLetterAdmin {
   /** At most `limit` (1..1000), those after the cursor `after` (a page's `next`). */
   list(query: { readonly limit: number; readonly after?: string }): Promise<DeadLetterPage>;
   show(id: string): Promise<DeadLetter | undefined>;
-  /** Back to waiting: the fate changes from dead-lettered to pending. */
-  requeue(selection: Selection): Promise<SelectionResult>;
+  /** Back to waiting: the fate changes from dead-lettered to pending. `by`: who asks, for the audit trail. */
+  requeue(selection: Selection, by?: string): Promise<SelectionResult>;
   /** Forgets the readings for good; their fate stays dead-lettered. */
-  drop(selection: Selection): Promise<SelectionResult>;
+  drop(selection: Selection, by?: string): Promise<SelectionResult>;
 }
 
 /** What an operator may do with the outbox; the same while the daemon runs and when its file is opened offline. */
@@ -239,11 +248,11 @@ export type ReplayRefusal = "no-uplink" | "running" | "nothing-kept";
 
 /** Sending a past range of delivered readings again, one range at a time; only while the daemon runs. */
 export interface ReplayAdmin {
-  start(request: ReplayRequest): Promise<ReplayProgress | ReplayRefusal>;
+  start(request: ReplayRequest, by?: string): Promise<ReplayProgress | ReplayRefusal>;
   /** Of the one that runs, or ran last since the daemon started; `undefined` where none has. */
   progress(): ReplayProgress | undefined;
   /** Ends it; returns how far it came. */
-  stop(): Promise<ReplayProgress | undefined>;
+  stop(by?: string): Promise<ReplayProgress | undefined>;
 }
 
 /** The outbox opened without a daemon, under the `dataDir` lock. */

@@ -39,6 +39,7 @@ export function statsOf(books: Books, maxBytes: number, monotonic: number): Outb
     walBytes: books.walBytes,
     oldestAgeSeconds: Math.max(0, age) / 1000,
     deadLetters: books.deadLetters,
+    kept: books.kept,
     room: { ...books.room, highWater: HIGH_WATER, lowWater: LOW_WATER },
   };
 }

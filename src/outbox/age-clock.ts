@@ -11,11 +11,17 @@ import type { BlockHead, BootTimes, Store } from "./store.ts";
 /** How often the boot's last moment is noted: what a power cut can shift from running time to time switched off. */
 export const NOTE_EVERY_MS = 600_000;
 
+/** A wall clock that was set by less is not worth a write. */
+const SET_BY_MS = 60_000;
+
 export interface AgeTimes {
   readonly monotonic: () => number;
   /** Wall time. */
   readonly now: () => number;
 }
+
+/** What has an age: since it was accepted; for a kept block, since it was delivered. */
+export type Aged = Pick<BlockHead, "boot" | "acceptedMonotonic">;
 
 export class AgeClock {
   readonly #store: Store;
@@ -39,7 +45,7 @@ export class AgeClock {
   }
 
   /** Since a block's acceptance, ms, at least 0. */
-  ageOf(head: Pick<BlockHead, "boot" | "acceptedMonotonic">): number {
+  ageOf(head: Aged): number {
     const base = this.#bases.get(head.boot);
     // Of a boot that was never watched, or whose row a repair has lost, nothing is known but that it is over, perhaps only just before the
     // file was opened: the block's wait begins there, for nothing is to expire early.
@@ -49,7 +55,7 @@ export class AgeClock {
 
   /** Whether `note` has something to write. */
   isDue(quality: ClockQuality): boolean {
-    if (this.#times.monotonic() - this.#notedAt >= NOTE_EVERY_MS) return true;
+    if (this.#times.monotonic() - this.#notedAt >= NOTE_EVERY_MS || this.#wasSet()) return true;
     return quality === "synchronised" && (!this.#boot.offCounted || !this.#boot.seenSynchronised);
   }
 
@@ -71,6 +77,14 @@ export class AgeClock {
     this.#boot = boot;
     this.#bases.set(boot.id, boot.base);
     this.#notedAt = monotonic;
+  }
+
+  /** Whether the wall clock was set since the last note: at the next start that would pass for time switched off. */
+  #wasSet(): boolean {
+    const { seenWall, seenMonotonic } = this.#boot;
+    const lasted = this.#times.monotonic() - seenMonotonic;
+    const wall = this.#times.now();
+    return seenWall > 0 && Math.abs(wall - seenWall - lasted) >= SET_BY_MS;
   }
 
   #switchedOff(startedAt: number): number {

@@ -4,9 +4,9 @@
 import { existsSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import Database from "better-sqlite3";
+import { renameDurably, sync } from "../kernel/durable-file.ts";
 import { GatewayError, messageOf } from "../kernel/errors.ts";
 import { highestSeq } from "./audit.ts";
-import { renameDurably, sync } from "./durable-file.ts";
 import { damagedOutbox, faultInBytes, isDamageAtOpen } from "./file-check.ts";
 import { noteClosed, readState } from "./file-state.ts";
 import { finishReplacement, remove, replace } from "./set-aside.ts";

@@ -12,6 +12,8 @@ export interface Books {
   readonly deferredDueIn: number | undefined;
   readonly lastSeq: number;
   readonly deadLetters: number;
+  /** Delivered, and kept for replay; no part of the ledger. */
+  readonly kept: KeptTotals;
   /** Whether the wall time of this boot is known, so that what is read from the file is restamped. */
   readonly clockKnown: boolean;
   /** In use: used pages × page size + WAL. */
@@ -34,6 +36,24 @@ export interface RepairNotice {
   readonly detail: string;
 }
 
+/** The outbox's file is no longer where it was opened, or is there again. */
+export interface FilePlaceNotice {
+  readonly kind: "file-place";
+  readonly file: string;
+  readonly place: "in-place" | "gone" | "replaced" | "log-gone";
+  /** Why its content could not be kept. */
+  readonly fault?: string;
+  /** Under which name its content is kept beside the other file. */
+  readonly keptAs?: string;
+}
+
+/** How much is kept for replay. */
+export interface KeptTotals {
+  readonly readings: number;
+  /** Of compressed bodies. */
+  readonly bytes: number;
+}
+
 /** What is kept for replay. */
 export interface KeptState {
   /** The id of the block kept last. */
@@ -46,4 +66,7 @@ export interface KeptState {
 export type Notice =
   | { readonly kind: "damaged"; readonly readings: number; readonly detail: string }
   | { readonly kind: "dead-letters-dropped"; readonly ids: readonly string[] }
+  /** The last stop was not a clean one: the file was looked through, and is whole. */
+  | { readonly kind: "checked"; readonly seconds: number }
+  | FilePlaceNotice
   | RepairNotice;

@@ -1,17 +1,14 @@
-/**
- * One program at a time per dataDir. The lock is SQLite's own exclusive lock on an empty file: the kernel lets go of it
- * when the process ends, however it ends, so nothing stale is ever left behind.
- */
+/** One program at a time per dataDir. */
 import { existsSync, mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
-import Database from "better-sqlite3";
-import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
+import { GatewayError, messageOf } from "../kernel/errors.ts";
+import { FileLock } from "../kernel/file-lock.ts";
 
 export class DataDirLock {
-  readonly #db: Database.Database;
+  readonly #lock: FileLock;
 
-  private constructor(db: Database.Database) {
-    this.#db = db;
+  private constructor(lock: FileLock) {
+    this.#lock = lock;
   }
 
   /**
@@ -19,22 +16,19 @@ export class DataDirLock {
    * @throws GatewayError DATA_DIR_LOCKED where another program holds it, DATA_DIR_UNUSABLE where it cannot be written.
    */
   static acquire(dataDir: string): DataDirLock {
-    let db: Database.Database | undefined;
+    let lock: FileLock | undefined;
     try {
       makeFolder(dataDir);
-      db = new Database(join(dataDir, "lock"), { timeout: 0 });
-      // A journal on the disk would be a file that a full disk has no space for.
-      db.pragma("journal_mode = MEMORY");
-      db.exec("BEGIN EXCLUSIVE");
-      return new DataDirLock(db);
+      lock = FileLock.tryAcquire(join(dataDir, "lock"));
     } catch (fault) {
-      db?.close();
-      throw codeOf(fault)?.startsWith("SQLITE_BUSY") ? locked(dataDir) : unusable(dataDir, fault);
+      throw unusable(dataDir, fault);
     }
+    if (lock === undefined) throw locked(dataDir);
+    return new DataDirLock(lock);
   }
 
   release(): void {
-    this.#db.close();
+    this.#lock.release();
   }
 }
 

@@ -92,6 +92,7 @@ export class Engine {
     this.#ages = new AgeClock(store, options);
     this.#kept = new Kept(store, {
       keepMs: options.keepDelivered ?? 0,
+      ages: this.#ages,
       ...options,
       transaction: (change) => this.#transaction(change),
     });
@@ -146,7 +147,7 @@ export class Engine {
 
   /** Notes until when this boot is known to have run, where anything waits that has an age. */
   noteTime(quality: ClockQuality): void {
-    if (this.#figures.oldestSince !== undefined) this.#transaction(() => this.#ages.note(quality));
+    if (this.#figures.oldestSince !== undefined || this.#kept.any) this.#transaction(() => this.#ages.note(quality));
   }
 
   /** Looks anew how much room there is. */
@@ -191,7 +192,7 @@ export class Engine {
 
   /** Where a replay that begins now ends, and whether it can have anything to send. */
   kept(): KeptState {
-    return { through: this.#kept.lastId, keeps: this.#kept.keeps, any: this.#store.kept.oldest() !== undefined };
+    return { through: this.#kept.lastId, keeps: this.#kept.keeps, any: this.#kept.any };
   }
 
   replayCount(selection: ReplaySelection, from: ReplayCursor): ReplayCount {
@@ -223,6 +224,7 @@ export class Engine {
       deferredDueIn: this.#queue.deferredDueIn(),
       lastSeq: this.#lastSeq,
       deadLetters: this.#letters.count,
+      kept: this.#kept.totals,
       clockKnown: this.#store.clockKnown,
       ...this.#figures,
     };

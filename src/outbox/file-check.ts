@@ -9,7 +9,7 @@ import { systemClock } from "../kernel/clock.ts";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 import { MIGRATIONS } from "./migrations.ts";
 import { PAGE_BYTES } from "./pages.ts";
-import { diskSpace } from "./reserve.ts";
+import { diskSpace, quotaNamed } from "./reserve.ts";
 import { LARGEST_RESERVE } from "./sizes.ts";
 import { readWal } from "./wal-file.ts";
 
@@ -131,7 +131,7 @@ export function emptyLog(file: string): void {
     db.pragma("synchronous = FULL");
     db.pragma("wal_checkpoint(TRUNCATE)");
   } catch (fault) {
-    if (codeOf(fault)?.startsWith("SQLITE_FULL") !== true) throw fault;
+    if (codeOf(quotaNamed(fault, file))?.startsWith("SQLITE_FULL") !== true) throw fault;
   } finally {
     db.close();
   }

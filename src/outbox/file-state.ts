@@ -7,7 +7,7 @@
  * read is no fault: then the file is checked.
  */
 import { readFileSync, statSync } from "node:fs";
-import { writeDurably } from "./durable-file.ts";
+import { writeDurably } from "../kernel/durable-file.ts";
 import type { Ledger } from "./ledger.ts";
 
 /** The books as of an opening or a closing. */

@@ -6,8 +6,10 @@
  */
 import type Database from "better-sqlite3";
 import type { ClockQuality } from "../observation/observation.ts";
+import type { Aged } from "./age-clock.ts";
+import type { KeptTotals } from "./books.ts";
 
-/** When a block was delivered, as its age is counted. */
+/** When a block was delivered. Its age goes by the boot and the monotonic time (age-clock.ts); the rest is for the record. */
 export interface DeliveredWhen {
   /** Wall time, ms. */
   readonly at: number;
@@ -38,8 +40,8 @@ export interface KeptBlock extends KeptHead {
 }
 
 const HEAD_COLUMNS = "id, count, observed_from AS observedFrom, observed_to AS observedTo";
-const WHEN_COLUMNS =
-  "delivered_at AS at, delivered_monotonic AS monotonic, delivered_boot AS boot, delivered_clock AS clock";
+/** What a kept block's age goes by, as `AgeClock` asks for it. */
+const AGE_COLUMNS = "delivered_monotonic AS acceptedMonotonic, delivered_boot AS boot";
 
 /** Everything but the rows' order is the caller's matter: transactions, ids, ages. */
 export class KeptTable {
@@ -53,10 +55,10 @@ export class KeptTable {
     this.#statements.insert.run({ ...block, ...when });
   }
 
-  /** As `insert`, of a block of the queue as it lies there: its body does not pass through JavaScript. Returns its bytes. */
-  insertWaiting(id: number, key: number, place: { lane: number; firstSeq: number }, when: DeliveredWhen): number {
+  /** As `insert`, of a block of the queue as it lies there: its body does not pass through JavaScript. Returns what it has. */
+  insertWaiting(id: number, key: number, place: { lane: number; firstSeq: number }, when: DeliveredWhen): KeptTotals {
     this.#statements.insertWaiting.run({ id, key, ...place, ...when });
-    return (this.#statements.bytesOf.get(id) as number | undefined) ?? 0;
+    return (this.#statements.totalsOf.get(id) as KeptTotals | undefined) ?? { readings: 0, bytes: 0 };
   }
 
   delete(id: number): void {
@@ -64,13 +66,13 @@ export class KeptTable {
   }
 
   /** The block that was delivered first, and when; `undefined` where none is kept. */
-  oldest(): (KeptHead & DeliveredWhen & { readonly bytes: number }) | undefined {
+  oldest(): (KeptHead & Aged & { readonly bytes: number }) | undefined {
     return this.#statements.oldest.get() as ReturnType<KeptTable["oldest"]>;
   }
 
-  /** Of all bodies. */
-  bytes(): number {
-    return this.#statements.bytes.get() as number;
+  /** Of all rows, which it looks through: for the start. */
+  totals(): KeptTotals {
+    return this.#statements.totals.get() as KeptTotals;
   }
 
   /** 0 where none is kept. */
@@ -95,10 +97,12 @@ function prepare(db: Database.Database) {
     insertWaiting: db.prepare(`INSERT INTO kept_block SELECT @id, @at, @monotonic, @boot, @clock, @lane, @firstSeq,
       last_seq, count, sequence, observed_from, observed_to, raw_bytes, raw_crc, body FROM block WHERE key = @key`),
     delete: db.prepare("DELETE FROM kept_block WHERE id = ?"),
-    bytes: db.prepare("SELECT COALESCE(SUM(LENGTH(body)), 0) FROM kept_block").pluck(),
-    bytesOf: db.prepare("SELECT LENGTH(body) FROM kept_block WHERE id = ?").pluck(),
+    totals: db.prepare(
+      "SELECT COALESCE(SUM(count), 0) AS readings, COALESCE(SUM(LENGTH(body)), 0) AS bytes FROM kept_block",
+    ),
+    totalsOf: db.prepare("SELECT count AS readings, LENGTH(body) AS bytes FROM kept_block WHERE id = ?"),
     oldest: db.prepare(
-      `SELECT ${HEAD_COLUMNS}, ${WHEN_COLUMNS}, LENGTH(body) AS bytes FROM kept_block ORDER BY id LIMIT 1`,
+      `SELECT ${HEAD_COLUMNS}, ${AGE_COLUMNS}, LENGTH(body) AS bytes FROM kept_block ORDER BY id LIMIT 1`,
     ),
     lastId: db.prepare("SELECT MAX(id) AS id FROM kept_block"),
     heads: db.prepare(`SELECT ${HEAD_COLUMNS} FROM kept_block WHERE id >= ? AND id <= ? ORDER BY id LIMIT ?`),

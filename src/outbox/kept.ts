@@ -6,6 +6,8 @@
  * blocks go before anything that still waits has to, on a full disk and in a full outbox (`dropOldest`).
  */
 import type { ClockQuality } from "../observation/observation.ts";
+import type { AgeClock } from "./age-clock.ts";
+import type { KeptTotals } from "./books.ts";
 import type { DeliveredWhen } from "./kept-table.ts";
 import { type Block, bandOf, LANES, type Store, seqOf } from "./store.ts";
 
@@ -17,6 +19,7 @@ const SPARE_AFTER_DISK_FULL_MS = 60_000;
 export interface KeptOptions {
   /** How long to keep, ms of elapsed time; 0 keeps none. */
   readonly keepMs: number;
+  readonly ages: AgeClock;
   readonly monotonic: () => number;
   readonly now: () => number;
   /** The engine's, which knows `remember`. */
@@ -29,32 +32,36 @@ export class Kept {
   #nextId: number;
   #clock: ClockQuality = "unsynchronised";
   #spareUntil = Number.NEGATIVE_INFINITY;
-  #bytes: number;
+  #totals: KeptTotals;
 
   constructor(store: Store, options: KeptOptions) {
     this.#store = store;
     this.#options = options;
     // Never given twice while this runs, even where all were dropped meanwhile: a replay knows its end by it.
     this.#nextId = store.kept.lastId() + 1;
-    this.#bytes = store.kept.bytes();
+    this.#totals = store.kept.totals();
   }
 
-  /** What is kept, in bytes of bodies. */
-  get bytes(): number {
-    return this.#bytes;
+  /** How much is kept; counted along, for its cost must not grow with it. */
+  get totals(): KeptTotals {
+    return this.#totals;
   }
 
   /** At the beginning of a transaction; what is returned puts things back where that was rolled back. */
   remember(): () => void {
-    const bytes = this.#bytes;
+    const totals = this.#totals;
     return () => {
-      this.#bytes = bytes;
+      this.#totals = totals;
     };
   }
 
   /** The id of the block kept last; 0 where none ever was. */
   get lastId(): number {
     return this.#nextId - 1;
+  }
+
+  get any(): boolean {
+    return this.#store.kept.oldest() !== undefined;
   }
 
   /** Whether delivered blocks are being kept now. */
@@ -72,7 +79,7 @@ export class Kept {
       return;
     }
     const place = { lane: bandOf(key) % LANES, firstSeq: seqOf(key) };
-    this.#bytes += this.#store.kept.insertWaiting(this.#nextId++, key, place, this.#when());
+    this.#add(this.#store.kept.insertWaiting(this.#nextId++, key, place, this.#when()));
   }
 
   /** As `keepWhole`, of the delivered readings of a block, as a block of their own. */
@@ -81,14 +88,20 @@ export class Kept {
     const part = { lastSeq, count, sequence, observedFrom, observedTo, rawBytes, rawCrc, body };
     const place = { id: this.#nextId++, lane: bandOf(key) % LANES, firstSeq: seqOf(key) };
     this.#store.kept.insert({ ...place, ...part }, this.#when());
-    this.#bytes += body.length;
+    this.#add({ readings: count, bytes: body.length });
   }
 
-  /** Drops some of the blocks that are old enough, the oldest first. `true`: there may be more, call again. */
+  /**
+   * Drops some of the blocks that are old enough, the oldest first, and notes the time by which they age. `true`: there may be more,
+   * call again.
+   */
   purge(clock: ClockQuality): boolean {
     this.#clock = clock;
+    const { ages, transaction } = this.#options;
+    // Where nothing waits, nobody else notes it.
+    if (this.any && ages.isDue(clock)) transaction(() => ages.note(clock));
     if (!this.#oldestIsDue()) return false;
-    return this.#options.transaction(() => {
+    return transaction(() => {
       for (let dropped = 0; dropped < PURGED_AT_ONCE; dropped++) {
         if (!this.#oldestIsDue() || this.dropOldest() === 0) return false;
       }
@@ -101,13 +114,17 @@ export class Kept {
     const oldest = this.#store.kept.oldest();
     if (oldest === undefined) return 0;
     this.#store.kept.delete(oldest.id);
-    this.#bytes -= oldest.bytes;
+    this.#add({ readings: -oldest.count, bytes: -oldest.bytes });
     return oldest.count;
   }
 
   /** The disk was found full: what is delivered for a while is not kept, so that its deletion makes room. */
   diskFull(): void {
     this.#spareUntil = this.#options.monotonic() + SPARE_AFTER_DISK_FULL_MS;
+  }
+
+  #add({ readings, bytes }: KeptTotals): void {
+    this.#totals = { readings: this.#totals.readings + readings, bytes: this.#totals.bytes + bytes };
   }
 
   #when(): DeliveredWhen {
@@ -117,16 +134,6 @@ export class Kept {
 
   #oldestIsDue(): boolean {
     const oldest = this.#store.kept.oldest();
-    return oldest !== undefined && elapsedSince(oldest, this.#when()) >= this.#options.keepMs;
+    return oldest !== undefined && this.#options.ages.ageOf(oldest) >= this.#options.keepMs;
   }
-}
-
-/**
- * How long ago `then` was, in ms. Within a boot by the monotonic clock; across boots what this boot has lasted is certain, and the
- * rest counts only where the wall clock was right at both ends (contract, section 3, `maxAge`).
- */
-export function elapsedSince(then: DeliveredWhen, now: DeliveredWhen): number {
-  if (then.boot === now.boot) return now.monotonic - then.monotonic;
-  const trusted = then.clock === "synchronised" && now.clock === "synchronised";
-  return trusted ? Math.max(now.monotonic, now.at - then.at) : now.monotonic;
 }

@@ -3,6 +3,7 @@
  * it is damaged, and only then written to.
  */
 import { existsSync } from "node:fs";
+import { systemClock } from "../kernel/clock.ts";
 import { GatewayError, messageOf } from "../kernel/errors.ts";
 import { contradiction } from "./audit.ts";
 import {
@@ -30,15 +31,29 @@ import { Store, type StoreOptions } from "./store.ts";
 /** How long a start waits for the check of the file; a larger file, or a slower card, is checked on while the daemon works. */
 const CHECK_WAIT_MS = 2000;
 
+/** What a check of the whole file came to. */
+export interface FileCheck {
+  /** What is damaged; `undefined` where nothing is. */
+  readonly fault: string | undefined;
+  /** How long it took. */
+  readonly seconds: number;
+}
+
 export interface Opened<T> {
   readonly store: Store;
   readonly built: T;
   /** The repair of this start, or an earlier one whose damaged file is still there. */
   readonly repair: { readonly report: RepairReport; readonly now: boolean } | undefined;
-  /** Resolves with the damage that the check found after all, once it has come to its end; `undefined` where there is none. */
-  readonly checked: Promise<string | undefined>;
-  /** Closes the file, and notes that it was closed properly, unless that check has not come to its end: then the next start checks. */
-  readonly close: () => void;
+  /**
+   * Resolves with what the check of the file came to, once it has come to its end; `undefined` where the last stop was clean, so that
+   * there was none, or the file has been repaired since.
+   */
+  readonly checked: Promise<FileCheck | undefined>;
+  /**
+   * Closes the file, and notes that it was closed properly, unless that check has not come to its end, or another file is in its place
+   * (`ours`: false): then the next start checks.
+   */
+  readonly close: (ours?: boolean) => void;
 }
 
 /**
@@ -54,22 +69,22 @@ export async function openChecked<T>(
   const { file } = options;
   finishReplacement(file);
   const state = readState(file);
-  const { fault, later } = await look(file, state, checkWaitMs);
+  const { fault, check, later } = await look(file, state, checkWaitMs);
   const { report, ...opened } =
     fault === undefined ? tryOpen(options, build, state) : mend(options, build, fault, state);
   const earlier = lastRepair(file);
   noteOpen(file, known(opened.store));
   // Of a file that has been repaired meanwhile, what is found in the damaged one says nothing.
   let checking = later !== undefined && report === undefined;
-  const checked = checking ? later : undefined;
-  void checked?.then(() => {
-    checking = false;
-  });
+  if (checking)
+    void later?.then(() => {
+      checking = false;
+    });
   return {
     ...opened,
     repair: report !== undefined ? { report, now: true } : earlier && { report: earlier, now: false },
-    checked: checked ?? Promise.resolve(undefined),
-    close: () => closeProperly(opened.store, file, !checking),
+    checked: report === undefined ? (later ?? Promise.resolve(check)) : Promise.resolve(undefined),
+    close: (ours = true) => closeProperly(opened.store, file, ours && !checking),
   };
 }
 
@@ -196,14 +211,17 @@ const known = (store: Store) => ({ lastSeq: store.lastSeq(), ledgers: store.ledg
 
 interface Look {
   readonly fault?: string | undefined;
-  /** The check's result, where it takes its time. */
-  readonly later?: Promise<string | undefined>;
+  /** What the check came to, or will, where it takes its time. */
+  readonly check?: FileCheck;
+  readonly later?: Promise<FileCheck>;
 }
 
 async function look(file: string, state: FileState | undefined, waitMs: number): Promise<Look> {
   const fault = faultAtSight(file, state);
   if (fault !== undefined) return { fault };
   if (isYetToBeMade(file, state) || isUntouched(file, state)) return {};
+  const from = systemClock.monotonic();
+  const timed = (found: string | undefined) => ({ fault: found, seconds: (systemClock.monotonic() - from) / 1000 });
   try {
     emptyLog(file);
   } catch (thrown) {
@@ -211,7 +229,7 @@ async function look(file: string, state: FileState | undefined, waitMs: number):
     throw thrown;
   }
   const check = await quickCheckApart(file, state?.state === "suspect" ? undefined : waitMs);
-  return check.done ? { fault: check.fault } : { later: check.later };
+  return check.done ? { fault: check.fault, check: timed(check.fault) } : { later: check.later.then(timed) };
 }
 
 /** What is wrong as far as can be told without SQLite, and without changing anything. */

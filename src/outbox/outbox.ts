@@ -9,6 +9,7 @@
  *
  * It does not decide what is sent when (the forwarder does), and it does not touch the file (the worker does).
  */
+import type { Audit } from "../kernel/audit.ts";
 import type { Clock } from "../kernel/clock.ts";
 import type { Conditions } from "../kernel/conditions.ts";
 import type { Telemetry } from "../kernel/telemetry.ts";
@@ -66,6 +67,8 @@ export interface OutboxContext {
   readonly clock: Clock;
   readonly telemetry: Telemetry;
   readonly conditions: Conditions;
+  /** Nobody, where this is left out. */
+  readonly audit?: Audit;
   readonly clockQuality: () => ClockQuality;
   /** Whether the clock's first synchronisation may yet come; never, where this is left out. */
   readonly clockAwaited?: () => boolean;
@@ -109,7 +112,7 @@ export class Outbox implements BatchSource, ReplaySource {
     const block = { ...settings.block, maxBytes: Math.min(settings.block.maxBytes, largest) };
     this.#settings = { ...settings, block };
     this.#context = context;
-    this.#room = new RoomWatch(context.conditions, context.clock);
+    this.#room = new RoomWatch(context.conditions, context.clock, context.audit);
     this.#tending = new Tending(context.clock, () => this.#tend());
     this.#writer = new ObservationWriter(settings.gatewayId);
     this.#delays = settings.commitDelay;
@@ -147,6 +150,7 @@ export class Outbox implements BatchSource, ReplaySource {
         books: (books) => outbox.#noteBooks(books),
         notice: teller(context),
         damageFound: (detail) => outbox.#fatal(new Error(`the outbox's file is damaged: ${detail}`), true),
+        putBack: (file) => outbox.#fatal(putBack(file), true),
         died: (error) => outbox.#fatal(error, false),
       },
     );
@@ -500,6 +504,11 @@ export class Outbox implements BatchSource, ReplaySource {
     this.#context.onFatal(error, ioError);
   }
 }
+
+const putBack = (file: string): Error =>
+  new Error(
+    `the outbox's file ${file}, or its log, was removed while it was in use; all that it held is in its place again`,
+  );
 
 function sum(counts: readonly number[]): number {
   return counts.reduce((total, count) => total + count, 0);

@@ -57,7 +57,7 @@ export interface CommitOutcome {
   /** How many of the blocks, from the first on, are durable. The settlements are in any case. */
   readonly stored: number;
   /** What has to change before the next block can be stored; where there is nothing of that kind, the others go next. */
-  readonly hold?: "outbox-full" | "disk-full";
+  readonly hold?: "outbox-full" | "disk-full" | "file-gone";
   /** The reserve has been given up, and there is no space to make it again. */
   readonly diskFull: boolean;
 }
@@ -82,6 +82,8 @@ export interface FaultReport {
 export type Reply =
   | { readonly kind: "opened"; readonly books: Books; readonly recentIds: Uint32Array }
   | { readonly kind: "not-opened"; readonly fault: FaultReport; readonly hint: string | undefined }
+  /** The file was removed, and its content put back in another one: the process ends, and the next start opens that. */
+  | { readonly kind: "put-back"; readonly file: string }
   /** The file was found damaged: the process ends, and the next start repairs it. */
   | { readonly kind: "damage-found"; readonly detail: string }
   | { readonly kind: "done"; readonly id: number; readonly gives: unknown; readonly books: Books }

@@ -7,8 +7,8 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { writeDurably } from "../kernel/durable-file.ts";
 import { type Audit, audit } from "./audit.ts";
-import { writeDurably } from "./durable-file.ts";
 import { type KnownBooks, readState, writeState } from "./file-state.ts";
 import { Pages } from "./pages.ts";
 import { type Salvage, salvage } from "./salvage.ts";

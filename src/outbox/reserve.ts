@@ -7,8 +7,9 @@
  */
 import { randomFillSync } from "node:crypto";
 import { closeSync, fsyncSync, openSync, rmSync, type Stats, statfsSync, statSync, writeSync } from "node:fs";
+import { constants } from "node:os";
 import { dirname, join } from "node:path";
-import { codeOf } from "../kernel/errors.ts";
+import { codeOf, messageOf } from "../kernel/errors.ts";
 
 const FILE = "outbox.reserve";
 const CHUNK_BYTES = 64 * 1024;
@@ -23,6 +24,46 @@ export function diskSpace(path: string): { readonly free: number; readonly total
   } catch {
     // Where it cannot be told, the first SQLITE_FULL tells.
     return { free: Number.POSITIVE_INFINITY, total: Number.POSITIVE_INFINITY };
+  }
+}
+
+/** Whether a write of our own failed for want of space. Node.js has no name for EDQUOT: its code is UNKNOWN. */
+function isForSpace(fault: unknown): boolean {
+  return codeOf(fault) === "ENOSPC" || (fault as NodeJS.ErrnoException).errno === -constants.errno.EDQUOT;
+}
+
+/** More than a file system has left over where a page found no room. */
+const PROBE_BYTES = 64 * 1024;
+
+/**
+ * A fault that SQLite met in the file at `path`, or beside it: it calls a disk quota that is used up (EDQUOT) what it calls a failing
+ * card, and is left in the same state as by a full disk.
+ */
+export function quotaNamed(fault: unknown, path: string): unknown {
+  if (codeOf(fault) !== "SQLITE_IOERR_WRITE" || !spaceIsUsedUp(path)) return fault;
+  const full = new Error(`the disk quota is used up: ${messageOf(fault)}`, { cause: fault });
+  return Object.assign(full, { code: "SQLITE_FULL" });
+}
+
+/**
+ * Whether nothing more can be written beside the file at `path` for want of space, a disk quota's included, which the file system's
+ * own numbers do not show. Tries it.
+ */
+function spaceIsUsedUp(path: string): boolean {
+  const probe = `${path}.probe`;
+  try {
+    const fd = openSync(probe, "w", 0o600);
+    try {
+      const noise = randomFillSync(Buffer.alloc(PROBE_BYTES));
+      for (let at = 0; at < PROBE_BYTES; ) at += writeSync(fd, noise, at, PROBE_BYTES - at, at);
+      return false;
+    } finally {
+      closeSync(fd);
+    }
+  } catch (fault) {
+    return isForSpace(fault);
+  } finally {
+    rmSync(probe, { force: true });
   }
 }
 
@@ -59,7 +100,7 @@ export class Reserve {
       this.#madeAt = this.#monotonic();
     } catch (fault) {
       rmSync(this.#file, { force: true });
-      if (codeOf(fault) !== "ENOSPC" && codeOf(fault) !== "EDQUOT") throw fault;
+      if (!isForSpace(fault)) throw fault;
     }
     return this.#held;
   }

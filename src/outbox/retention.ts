@@ -130,7 +130,7 @@ export class Retention {
     const now = { pages, fileBytes, walBytes, freeDisk: this.#freeDisk() };
     this.#limit = pageLimit(this.#settings, this.#store.sizes, now);
     // What is only kept for replay takes no room from what is to come.
-    const taken = Math.max(0, size.used - Math.ceil(this.#kept.bytes / PAGE_BYTES));
+    const taken = Math.max(0, size.used - Math.ceil(this.#kept.totals.bytes / PAGE_BYTES));
     return { fill: taken / this.#limit.pages, limitedBy: this.#limit.limitedBy };
   }
 

@@ -6,7 +6,7 @@
  */
 import { existsSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { sync } from "./durable-file.ts";
+import { sync } from "../kernel/durable-file.ts";
 import { type KnownBooks, readState, writeState } from "./file-state.ts";
 
 /** `damaged`: by a repair. `replaced`: by `outbox restore`. */
@@ -60,7 +60,7 @@ export function remove(file: string): void {
 }
 
 /** One that nothing has had: a log that was left behind under a name would be taken for the next file's. */
-function nextName(file: string, aside: Aside): string {
+export function nextName(file: string, aside: Aside): string {
   const newest = numbered(file, aside).at(-1) ?? "-0";
   return `${basename(file)}.${aside}-${Number(newest.slice(newest.lastIndexOf("-") + 1)) + 1}`;
 }

@@ -6,7 +6,8 @@ export type StoreFault = "disk-full" | "io-error" | "other";
 
 /**
  * `disk-full` can be waited out; after `io-error` the connection's state is unknown and the process must end. The -shm file
- * holds nothing that lasts: where it cannot grow (SQLITE_IOERR_SHMSIZE), the transaction was not made, and that is all.
+ * holds nothing that lasts: where it cannot grow (SQLITE_IOERR_SHMSIZE), the transaction was not made, and that is all. A quota that is
+ * used up comes as SQLITE_IOERR_WRITE: the store tells it apart, and names it SQLITE_FULL.
  */
 export function classify(thrown: unknown): StoreFault {
   const code = codeOf(thrown) ?? "";

@@ -1,6 +1,7 @@
 /**
- * The outbox's file: all SQL but the kept blocks' (kept-table.ts) and what checks, salvages and copies files. Synchronous; lives in the worker thread, or in a command while no daemon
- * runs. One connection writes, with `synchronous=FULL`: what `transaction` has returned from is on the card.
+ * The outbox's file: all SQL but the kept blocks' (kept-table.ts), how the file is set up (store-setup.ts), and what checks, salvages
+ * and copies files. Synchronous; lives in the worker thread, or in a command while no daemon runs. One connection writes, with
+ * `synchronous=FULL`: what `transaction` has returned from is on the card.
  *
  * It knows blocks, the ledger and dead letters as rows; what they mean is the engine's matter.
  */
@@ -8,14 +9,13 @@ import { randomUUID } from "node:crypto";
 import { statSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import Database from "better-sqlite3";
-import { GatewayError } from "../kernel/errors.ts";
 import { KeptTable } from "./kept-table.ts";
 import type { Ledger } from "./ledger.ts";
-import { MIGRATIONS } from "./migrations.ts";
-import { diskSpace } from "./reserve.ts";
+import { diskSpace, quotaNamed } from "./reserve.ts";
 import { type BlockClock, restamped } from "./restamp.ts";
 import { PAGE_BYTES, type Sizes, sizesFor } from "./sizes.ts";
 import { classify } from "./store-fault.ts";
+import { configure, migrate, mustBeCurrent } from "./store-setup.ts";
 
 /** Lanes are numbered as PRIORITIES are ordered: 0 is critical. */
 export const LANES = 4;
@@ -95,8 +95,6 @@ const HEAD_COLUMNS = `key, last_seq AS lastSeq, count, sequence, observed_from A
 const LETTER_COLUMNS = "seq, id, lane, code, detail, problem, refused_at AS refusedAt, reading";
 
 const BUSY_TIMEOUT_MS = 5000;
-/** Pages in memory: some commits' worth. What waits is read once, and need not be remembered. */
-const CACHE_KIB = 4096;
 
 export interface StoreOptions {
   readonly file: string;
@@ -164,6 +162,14 @@ export class Store {
     return this.#db.transaction(look)();
   }
 
+  /**
+   * Copies the whole file as it is, some pages at a time, to a new one at `path`, its log included. What is written meanwhile is in the
+   * copy, until this resolves. The copy is yet to be synced.
+   */
+  async copyTo(path: string): Promise<void> {
+    await this.#db.backup(path);
+  }
+
   countBlocks(): number {
     return (this.#statements.countBlocks.get() as { count: number }).count;
   }
@@ -193,7 +199,7 @@ export class Store {
       return result;
     } catch (fault) {
       if (this.#db.inTransaction) this.#db.exec("ROLLBACK");
-      throw fault;
+      throw quotaNamed(fault, this.#file);
     }
   }
 
@@ -347,7 +353,18 @@ export class Store {
 
   /** Brings the WAL's pages into the file, so that the next commit writes over the WAL. */
   checkpoint(): void {
-    this.#statements.checkpoint.get();
+    try {
+      this.#statements.checkpoint.get();
+    } catch (fault) {
+      throw quotaNamed(fault, this.#file);
+    }
+  }
+
+  /** As `checkpoint`, all of it. @throws Error where somebody else reads the file at the moment; SQLite's own */
+  bringLogIn(): void {
+    this.checkpoint();
+    const { log, checkpointed } = this.#statements.walFrames.get() as WalFrames;
+    if (log !== checkpointed) throw new Error("another program reads the file");
   }
 
   /** Gives back the memory of pages that were read and are not needed again. */
@@ -444,63 +461,6 @@ function prepare(db: Database.Database) {
     countBlocks: db.prepare("SELECT COUNT(*) AS count FROM block"),
     countLetters: db.prepare("SELECT COUNT(*) AS count FROM dead_letter"),
   };
-}
-
-const SYNCHRONOUS_FULL = 2;
-
-function configure(db: Database.Database, sizes: Sizes): void {
-  db.pragma(`page_size = ${PAGE_BYTES}`);
-  // Read back in a statement of its own: the one that sets it answers "wal" before its own commit, which may fail yet.
-  db.pragma("journal_mode = WAL");
-  const journal = db.pragma("journal_mode", { simple: true });
-  db.pragma("synchronous = FULL");
-  const synchronous = db.pragma("synchronous", { simple: true });
-  if (journal !== "wal" || synchronous !== SYNCHRONOUS_FULL) {
-    throw new GatewayError({
-      code: "OUTBOX_NOT_DURABLE",
-      op: "outbox.open",
-      message: `the outbox cannot be made durable (journal_mode ${journal}, synchronous ${synchronous})`,
-      hint: "put gateway.dataDir on a local file system that SQLite's WAL mode works on",
-    });
-  }
-  db.pragma("wal_autocheckpoint = 0");
-  db.pragma(`journal_size_limit = ${sizes.walBytes}`);
-  db.pragma("mmap_size = 0");
-  db.pragma(`cache_size = -${CACHE_KIB}`);
-  db.pragma("temp_store = MEMORY");
-}
-
-function migrate(db: Database.Database): void {
-  const version = db.pragma("user_version", { simple: true }) as number;
-  if (version > MIGRATIONS.length) throw tooNew(version);
-  for (let step = version; step < MIGRATIONS.length; step++) {
-    db.transaction(() => {
-      db.exec(MIGRATIONS[step] ?? "");
-      db.pragma(`user_version = ${step + 1}`);
-    })();
-  }
-}
-
-/** A file that is only looked at is not brought up to date. */
-function mustBeCurrent(db: Database.Database): void {
-  const version = db.pragma("user_version", { simple: true }) as number;
-  if (version > MIGRATIONS.length) throw tooNew(version);
-  if (version === MIGRATIONS.length) return;
-  throw new GatewayError({
-    code: "OUTBOX_TOO_OLD",
-    op: "outbox.open",
-    message: `the outbox has schema version ${version}, this program looks into version ${MIGRATIONS.length} only`,
-    hint: "Start the daemon once, or restore the file: both bring it up to date.",
-  });
-}
-
-function tooNew(version: number): GatewayError {
-  return new GatewayError({
-    code: "OUTBOX_TOO_NEW",
-    op: "outbox.open",
-    message: `the outbox has schema version ${version}, this program knows versions up to ${MIGRATIONS.length}`,
-    hint: "start the newer version of Summit Edge that wrote it, or choose another outbox.file",
-  });
 }
 
 /** Over the whole row, because SQLite's own integrity check does not notice a flipped bit in a payload. */

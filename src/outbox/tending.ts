@@ -1,6 +1,7 @@
 /**
- * When the outbox is tended: at once after the start, when the next reading has waited too long, and, while the disk is
- * full, every second to see whether there is space again. One timer, however much waits.
+ * When the outbox is tended: at once after the start, when the next reading has waited too long, while the disk is full every
+ * second to see whether there is space again, and every minute in any case, to see that its file is still there. One timer,
+ * however much waits.
  */
 import type { Clock } from "../kernel/clock.ts";
 import type { TendOutcome } from "./protocol.ts";
@@ -62,7 +63,7 @@ export class Tending {
     this.#dueAt = Number.POSITIVE_INFINITY;
     if (more) this.#within(0);
     else if (diskFull) this.#within(DISK_FULL_MS);
-    else if (this.#expiresIn !== undefined) this.#within(clamp(this.#expiresIn));
+    else this.#within(clamp(this.#expiresIn ?? LONGEST_MS));
   }
 }
 

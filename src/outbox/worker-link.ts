@@ -21,6 +21,8 @@ export interface WorkerLinkEvents {
   notice(notice: Notice): void;
   /** The file is damaged; the next start repairs it. */
   damageFound(detail: string): void;
+  /** The file was removed while it was open; what it held is in its place again, for the next start. */
+  putBack(file: string): void;
   /** The thread ended by itself. */
   died(error: Error): void;
 }
@@ -88,9 +90,13 @@ export class WorkerLink {
     await this.#worker.terminate();
   }
 
-  #receive(reply: Extract<Reply, { kind: "done" | "failed" | "notice" | "damage-found" }>): void {
+  #receive(reply: Extract<Reply, { kind: "done" | "failed" | "notice" | "damage-found" | "put-back" }>): void {
     if (reply.kind === "damage-found") {
       this.#events.damageFound(reply.detail);
+      return;
+    }
+    if (reply.kind === "put-back") {
+      this.#events.putBack(reply.file);
       return;
     }
     if (reply.kind === "notice") {

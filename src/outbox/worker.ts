@@ -6,13 +6,16 @@ import { resolve } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { systemClock } from "../kernel/clock.ts";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
+import type { ClockQuality } from "../observation/observation.ts";
+import type { Commit } from "./commit.ts";
 import { DataDirLock } from "./data-dir-lock.ts";
 import { Engine } from "./engine.ts";
+import { FilePlace } from "./file-place.ts";
 import { FullDisk, makeRoomToOpen } from "./full-disk.ts";
 import { peek } from "./inspection.ts";
 import { newestIds } from "./newest-ids.ts";
 import { noteDamage, noteFault, openChecked } from "./opening.ts";
-import type { FaultReport, Operation, Operations, Reply, Request, WorkerSettings } from "./protocol.ts";
+import type { CommitOutcome, FaultReport, Operation, Operations, Reply, Request, WorkerSettings } from "./protocol.ts";
 import { repairText } from "./repair.ts";
 import { diskSpace, Reserve } from "./reserve.ts";
 import { NO_GROWTH } from "./retention.ts";
@@ -63,7 +66,8 @@ interface Opened {
   readonly store: Store;
   readonly engine: Engine;
   readonly disk: FullDisk;
-  readonly close: () => void;
+  readonly place: FilePlace;
+  readonly close: (ours: boolean) => void;
 }
 
 async function open(): Promise<Opened | undefined> {
@@ -76,29 +80,66 @@ async function open(): Promise<Opened | undefined> {
       const { report, now } = repair;
       say({ kind: "notice", notice: { ...report, kind: "repaired", now, detail: repairText(report) } });
     }
-    void checked.then((detail) => {
-      if (detail === undefined) return;
-      noteDamage(file, detail);
-      say({ kind: "damage-found", detail });
+    void checked.then((check) => {
+      if (check === undefined) return;
+      const { fault, seconds } = check;
+      if (fault === undefined) {
+        say({ kind: "notice", notice: { kind: "checked", seconds } });
+        return;
+      }
+      noteDamage(file, fault);
+      say({ kind: "damage-found", detail: fault });
+    });
+    const place = new FilePlace({
+      file,
+      store,
+      monotonic: systemClock.monotonic,
+      onNotice: (notice) => say({ kind: "notice", notice }),
+      onPutBack: () => {
+        putBack = true;
+        say({ kind: "put-back", file });
+      },
     });
     say({ kind: "opened", books: engine.books(), recentIds }, [recentIds.buffer as ArrayBuffer]);
-    return { lock, store, engine, disk, close };
+    return { lock, store, engine, disk, place, close };
   } catch (thrown) {
     say({ kind: "not-opened", fault: report(thrown), hint: thrown instanceof GatewayError ? thrown.hint : undefined });
     return undefined;
   }
 }
 
+/** What is written to the open file from then on would be lost: no request is performed any more. */
+let putBack = false;
+
 const opened = await open();
 
-function perform({ lock, store, engine, disk, close }: Opened, request: Request): Operations[Operation]["gives"] {
+/** Where the file is not in its place, fates are written and readings wait. */
+function commit({ disk, place }: Opened, takes: Commit): Omit<CommitOutcome, "seconds"> {
+  if (place.look() === "in-place") return disk.commit(takes);
+  const { diskFull } = disk.commit({ ...takes, blocks: [] });
+  return { stored: 0, diskFull, ...(takes.blocks.length > 0 && { hold: "file-gone" as const }) };
+}
+
+/** Closes the file; where it is not in its place any more, its content is kept first. */
+async function end({ lock, store, engine, disk, place, close }: Opened, clock: ClockQuality): Promise<void> {
+  disk.noteTime(clock);
+  engine.end();
+  const left = await place.leave();
+  if (left === "in-place" && diskSpace(file).free < store.sizes.reserveBytes) store.keepLog();
+  close(left !== "replaced");
+  lock.release();
+}
+
+function perform(opened: Opened, request: Exclude<Request, { op: "close" }>): Operations[Operation]["gives"] {
+  const { store, engine, disk, place } = opened;
   switch (request.op) {
     case "commit": {
       const from = systemClock.monotonic();
-      const outcome = disk.commit(request.takes);
+      const outcome = commit(opened, request.takes);
       return { ...outcome, seconds: (systemClock.monotonic() - from) / 1000 };
     }
     case "tend":
+      place.look();
       return disk.tend(request.takes.clock);
     case "lease":
       return disk.run(() => engine.lease(request.takes));
@@ -129,20 +170,14 @@ function perform({ lock, store, engine, disk, close }: Opened, request: Request)
       return engine.replayTake(request.takes.selection, request.takes.from, request.takes.limits);
     case "ping":
       return undefined;
-    case "close":
-      disk.noteTime(request.takes.clock);
-      engine.end();
-      if (diskSpace(file).free < store.sizes.reserveBytes) store.keepLog();
-      close();
-      lock.release();
-      return undefined;
   }
 }
 
 if (opened !== undefined) {
-  port.on("message", (request: Request) => {
+  port.on("message", async (request: Request) => {
+    if (putBack) return;
     try {
-      const gives = perform(opened, request);
+      const gives = request.op === "close" ? await end(opened, request.takes.clock) : perform(opened, request);
       say({ kind: "done", id: request.id, gives, books: opened.engine.books() });
       if (request.op === "close") port.close();
     } catch (thrown) {

@@ -1,4 +1,5 @@
 /** NMEA 0183 sentences as a receiver speaks them. Pure. */
+import { sentenceOf } from "../codec/nmea-sentence.ts";
 
 export interface Fix {
   /** Milliseconds since the Unix epoch. */
@@ -13,24 +14,17 @@ export interface Fix {
 /** Recommended minimum: time, date and position of a receiver that stands still. */
 export function rmc(fix: Fix): string {
   const [year, month, day] = new Date(fix.at).toISOString().slice(2, 10).split("-");
-  return sentence(`GPRMC,${timeOf(fix.at)},A,${position(fix)},0.0,0.0,${day}${month}${year},,,A`);
+  return sentenceOf(`GPRMC,${timeOf(fix.at)},A,${position(fix)},0.0,0.0,${day}${month}${year},,,A`);
 }
 
 /** Fix data: time (without a date), position, quality and altitude. */
 export function gga(fix: Fix): string {
-  return sentence(`GPGGA,${timeOf(fix.at)},${position(fix)},1,09,0.9,${fix.altitude.toFixed(1)},M,-24.0,M,,`);
+  return sentenceOf(`GPGGA,${timeOf(fix.at)},${position(fix)},1,09,0.9,${fix.altitude.toFixed(1)},M,-24.0,M,,`);
 }
 
 /** Wind relative to true north: degrees, and metres per second. */
 export function mwv(directionDegrees: number, speed: number): string {
-  return sentence(`WIMWV,${directionDegrees.toFixed(1)},T,${speed.toFixed(1)},M,A`);
-}
-
-/** The checksum is the exclusive or of all characters between `$` and `*`. */
-function sentence(body: string): string {
-  let checksum = 0;
-  for (const byte of Buffer.from(body, "ascii")) checksum ^= byte;
-  return `$${body}*${checksum.toString(16).toUpperCase().padStart(2, "0")}\r\n`;
+  return sentenceOf(`WIMWV,${directionDegrees.toFixed(1)},T,${speed.toFixed(1)},M,A`);
 }
 
 /** hhmmss.ss */

@@ -5,23 +5,33 @@
  * may pass), the access decision (who may do what), the session store (what is remembered), and the hook in which a
  * PUBLISH becomes readings and waits for their commit. This file puts them together; it holds no policy of its own.
  */
-import type { Aedes, AedesOptions, AedesPublishPacket, AuthenticateError, Client, Subscription } from "aedes";
-import { Counter, Gauge } from "prom-client";
+import type { AedesOptions, AedesPublishPacket, AuthenticateError, Client, PublishPacket, Subscription } from "aedes";
 import type { ListenerConfig, MqttConfig } from "../config/schema.ts";
-import { type AccessDecision, type AccessPolicy, type ClientIdentity, decide } from "../identity/access.ts";
+import { type AccessDecision, type ClientIdentity, MAX_CLIENT_ID_LENGTH } from "../identity/access.ts";
+import type { AccessControl } from "../identity/access-control.ts";
 import { developmentCertificates } from "../identity/development-certificates.ts";
-import { serverTlsOptions } from "../identity/server-tls.ts";
+import type { Audit } from "../kernel/audit.ts";
 import type { Clock } from "../kernel/clock.ts";
+import type { Conditions } from "../kernel/conditions.ts";
 import { GatewayError, messageOf } from "../kernel/errors.ts";
-import { type Logger, RateLimit, type Telemetry } from "../kernel/telemetry.ts";
+import type { Reloads } from "../kernel/reloading.ts";
+import type { Logger, Telemetry } from "../kernel/telemetry.ts";
+import { countersIn } from "./broker-metrics.ts";
+import { keepAliveOf, topicExcess } from "./client-limits.ts";
+import { Headcount } from "./headcount.ts";
 import type { Intake } from "./intake.ts";
+import { ListenerCertificates } from "./listener-certificates.ts";
+import { CutOff, type CutOffCode, CutOffs } from "./mqtt-cut-offs.ts";
 import { MqttEngine } from "./mqtt-engine.ts";
 import { MqttGate } from "./mqtt-gate.ts";
 import { type Arrival, type BoundListener, MqttListeners } from "./mqtt-listeners.ts";
-import { MqttReadings, type Publisher } from "./mqtt-readings.ts";
+import { PublishLane } from "./mqtt-publish-lane.ts";
+import { type Done, MqttReadings, type Publisher } from "./mqtt-readings.ts";
+import { RefusalLog } from "./refusal-log.ts";
 import { Routes } from "./routes.ts";
 import { SessionStore } from "./session-store.ts";
-import { isTopicName, parseTopicFilter } from "./topics.ts";
+import type { TurnedAway } from "./tls-door.ts";
+import { parseTopicFilter } from "./topics.ts";
 
 export interface BrokerStatus {
   readonly state: "listening" | "stopped";
@@ -34,22 +44,44 @@ export interface BrokerStatus {
 
 /** Time that acknowledgements get for their commit when the broker stops. */
 const STOP_GRACE_MS = 5_000;
-/** A subscriber that takes nothing for so long while its output is full is cut off: it slows down whoever publishes to it. */
-const DRAIN_TIMEOUT_MS = 5_000;
-/** Sessions of absent clients, as a multiple of the connections allowed. */
-const SESSIONS_PER_CONNECTION = 4;
-/** Refused connections and logins are logged at most so often, each kind. */
-const REFUSALS_LOGGED = 10;
-const REFUSALS_WINDOW_MS = 60_000;
+/** The engine's own time-outs are for when the gate's have failed: they do not say why. */
+const BACKSTOP_MS = 60_000;
+
+/** Longest part of a user name that is logged: nobody has verified it. */
+const MAX_USER_SHOWN = 256;
+/** MQTT 3.1.1, table 3.1. */
+const RETURN_CODES = { "client-id": 2, unavailable: 3, credentials: 4, rights: 5 } as const;
+const NOT_CONNECTED: LoginDecision = { allowed: false, reason: "not connected", because: "rights" };
+
+type LoginDecision =
+  | AccessDecision
+  /** Not about who the client is. */
+  | { readonly allowed: false; readonly reason: string; readonly because: "unavailable" };
 
 /** One connection, from its arrival on. */
 interface Connection {
   readonly gate: MqttGate;
   readonly arrival: Arrival;
+  /** Aborts when it closes. */
+  readonly ended: AbortSignal;
   /** Topic of the will that its CONNECT brought. */
   willTopic: string | undefined;
+  /** The keep-alive that is in force for it, in seconds. */
+  keepAlive: number;
   /** Once it was let in. */
-  admitted: (Publisher & { readonly identity: ClientIdentity }) | undefined;
+  admitted: Publisher | undefined;
+}
+
+export interface BrokerParts {
+  readonly config: MqttConfig;
+  readonly dataDir: string;
+  readonly intake: Intake;
+  readonly clock: Clock;
+  readonly telemetry: Telemetry;
+  readonly reloads: Reloads;
+  readonly conditions: Conditions;
+  readonly audit: Audit;
+  readonly access: AccessControl;
 }
 
 export class MqttBroker {
@@ -57,48 +89,71 @@ export class MqttBroker {
   readonly #dataDir: string;
   readonly #clock: Clock;
   readonly #log: Logger;
-  readonly #policy: AccessPolicy;
+  readonly #access: AccessControl;
+  readonly #audit: Audit;
   readonly #readings: MqttReadings;
   readonly #store: SessionStore;
   readonly #listeners: MqttListeners;
-  readonly #aedes: Aedes;
+  readonly #engine: MqttEngine;
   readonly #connections = new WeakMap<Client, Connection>();
-  readonly #gates = new Set<MqttGate>();
+  readonly #open = new Set<Connection>();
   readonly #counters: ReturnType<typeof countersIn>;
-  readonly #connectionLog: RateLimit;
-  readonly #loginLog: RateLimit;
+  readonly #cutOffs: CutOffs;
+  /** Client ids of each identity that are connected. */
+  readonly #ofIdentity: Headcount<string>;
+  readonly #certificates: ListenerCertificates;
+  readonly #refusals: RefusalLog;
   #running = false;
 
   /** Makes the broker; nothing is opened before `start`. @throws GatewayError where a route or filter is none. */
-  constructor(parts: { config: MqttConfig; dataDir: string; intake: Intake; clock: Clock; telemetry: Telemetry }) {
-    const { config, clock, intake } = parts;
+  constructor(parts: BrokerParts) {
+    const { config, clock, intake, access } = parts;
+    const { limits } = config;
     this.#config = config;
     this.#dataDir = parts.dataDir;
     this.#clock = clock;
     this.#log = parts.telemetry.log.child({ part: "mqtt" });
-    this.#policy = { anonymous: config.anonymous };
-    this.#connectionLog = new RateLimit(clock, REFUSALS_LOGGED, REFUSALS_WINDOW_MS);
-    this.#loginLog = new RateLimit(clock, REFUSALS_LOGGED, REFUSALS_WINDOW_MS);
+    this.#access = access;
+    this.#certificates = new ListenerCertificates(parts);
+    this.#cutOffs = new CutOffs(clock, { log: this.#log, metrics: parts.telemetry.metrics });
+    this.#ofIdentity = new Headcount(limits.maxConnectionsPerIdentity);
+    this.#refusals = new RefusalLog(this.#log, clock);
+    this.#audit = parts.audit;
     const retained = config.retained.map((filter, index) => retainedFilter(filter, `mqtt.retained[${index}]`));
-    this.#readings = new MqttReadings({ intake, routes: new Routes(config.routes), retained, clock });
+    this.#readings = new MqttReadings({
+      intake,
+      access,
+      routes: new Routes(config.routes),
+      retained,
+      clock,
+      maxInflightQos2: limits.maxInflightQos2,
+    });
     this.#store = new SessionStore({
       offlineQueue: config.offlineQueue,
-      maxSessions: config.limits.maxConnections * SESSIONS_PER_CONNECTION,
+      limits,
+      clock,
       dropped: (what, clientId) => {
         this.#counters.dropped.inc({ what });
         this.#log.debug({ what, client: clientId }, "dropped at a bound");
       },
     });
     this.#listeners = new MqttListeners({
-      maxConnections: config.limits.maxConnections,
-      handshakeTimeout: config.limits.connectTimeout,
+      maxConnections: limits.maxConnections,
+      maxConnectionsPerAddress: limits.maxConnectionsPerAddress,
+      handshakeTimeout: limits.handshakeTimeout ?? limits.connectTimeout,
+      clock,
       arrived: (arrival) => this.#arrive(arrival),
-      refused: (why, reason, address) => this.#refuseConnection(why, reason, address),
+      refused: (code, reason, address, client) => {
+        if (client === undefined) this.#cutOffs.report(code, reason, { address });
+        else this.#refuseHandshake(client, address);
+      },
+      expelled: (client, address) => this.#expelled(client, address),
       failed: (error) => this.#log.error({ error: messageOf(error) }, "a listener failed"),
     });
-    this.#counters = countersIn(parts.telemetry.metrics, this.#listeners);
-    this.#aedes = this.#engine();
+    this.#counters = countersIn(parts.telemetry.metrics, () => this.#listeners.connections);
+    this.#engine = this.#makeEngine();
     this.#follow();
+    access.onChange(() => this.#review());
   }
 
   /**
@@ -106,11 +161,11 @@ export class MqttBroker {
    * @throws GatewayError naming the listener's key.
    */
   async start(): Promise<void> {
-    await this.#aedes.listen();
+    await this.#engine.listen();
     this.#running = true;
     try {
       for (const [index, listener] of this.#config.listeners.entries()) {
-        await this.#listen(listener, `mqtt.listeners[${index}]`);
+        await this.#listen(listener, index);
       }
     } catch (error) {
       await this.stop(0);
@@ -125,12 +180,13 @@ export class MqttBroker {
   async stop(graceMs = STOP_GRACE_MS): Promise<void> {
     if (!this.#running) return;
     this.#running = false;
+    this.#certificates.close();
     this.#listeners.stopAccepting();
-    for (const gate of this.#gates) gate.silence();
+    for (const { gate } of this.#open) gate.silence();
     await this.#readings.settled(graceMs);
     await new Promise((resolve) => setImmediate(resolve)); // the engine writes in the next turn
-    await new Promise<void>((resolve) => this.#aedes.close(resolve));
-    for (const gate of this.#gates) gate.destroy();
+    await new Promise<void>((resolve) => this.#engine.close(resolve));
+    for (const { gate } of this.#open) gate.destroy();
     await this.#listeners.close();
     await this.#store.destroy();
   }
@@ -144,14 +200,17 @@ export class MqttBroker {
     };
   }
 
-  async #listen(listener: ListenerConfig, key: string): Promise<void> {
+  async #listen(listener: ListenerConfig, index: number): Promise<void> {
+    const key = `mqtt.listeners[${index}]`;
     const development = listener.tls?.development
       ? await developmentCertificates(this.#dataDir, this.#clock)
       : undefined;
     const tls =
       listener.tls === undefined
         ? undefined
-        : await serverTlsOptions({ ...development?.files, ...listener.tls }, `${key}.tls`);
+        : await this.#certificates.open({ ...development?.files, ...listener.tls }, `${key}.tls`, index, (renewed) =>
+            this.#listeners.renew(key, renewed),
+          );
     const bound = await this.#listeners.listen(listener, tls, key);
     this.#log.info(bound, "mqtt listening");
     if (development === undefined) return;
@@ -163,53 +222,66 @@ export class MqttBroker {
     );
   }
 
-  #engine(): Aedes {
+  #makeEngine(): MqttEngine {
+    const { limits } = this.#config;
     const options: AedesOptions = {
       persistence: this.#store,
-      connectTimeout: this.#config.limits.connectTimeout,
-      drainTimeout: DRAIN_TIMEOUT_MS,
+      // The emitter's queue of what waits for slow readers recurses when it is released, until the stack ends.
+      concurrency: 0,
+      connectTimeout: limits.connectTimeout + BACKSTOP_MS,
+      drainTimeout: BACKSTOP_MS,
       maxInflightInbound: 0, // bounded per session, in MqttReadings: the engine would refuse after the commit
       preConnect: (client, packet, done) => {
         const connection = this.#connections.get(client);
-        const valid = packet.will === undefined || (isTopicName(packet.will.topic) && (packet.will.qos ?? 0) <= 2);
-        if (connection !== undefined) connection.willTopic = packet.will?.topic;
-        if (valid) done(null, true);
-        else done(new Error("its will has no valid topic or QoS"), false);
+        if (connection !== undefined) {
+          connection.willTopic = packet.will?.topic;
+          connection.keepAlive = keepAliveOf(packet.keepalive ?? 0, limits);
+          packet.keepalive = 0; // the gate watches it: the engine does not see all that the client sends
+        }
+        done(null, true);
       },
-      authenticate: (client, username, _password, done) => {
-        const decision = this.#admit(client, username);
-        if (decision.allowed) done(null, true);
-        else done(loginError(decision), null);
+      authenticate: (client, username, password, done) => {
+        const decided = (decision: LoginDecision): void => {
+          if (decision.allowed) done(null, true);
+          else done(loginError(decision), null);
+        };
+        this.#admit(client, username, password).then(decided, (error: unknown) => {
+          this.#log.error({ client: client.id, error: messageOf(error) }, "a login could not be decided");
+          done(Object.assign(new Error("cannot be decided"), { returnCode: 3 }), null);
+        });
       },
       authorizePublish: (client, packet, done) => {
         const admitted = client === null ? undefined : this.#connections.get(client)?.admitted;
         if (admitted === undefined) return done(new Error("not connected"));
-        const { identity } = admitted;
-        const decision = decide({ action: "publish", identity, topic: packet.topic }, this.#policy);
-        if (decision.allowed) this.#readings.take(admitted, packet, done);
-        else this.#readings.discard(admitted.client, packet, decision.reason, done);
+        this.#publish(admitted, packet, done);
       },
       authorizeSubscribe: (client, subscription, done) => {
-        done(null, this.#maySubscribe(client, subscription) ? subscription : null);
+        // QoS 2 for the engine, which otherwise lowers that of a message by the filter that happens to come first, or by none;
+        // SUBACK and the session bear what was asked for, and #forward lowers each message to it.
+        done(null, this.#maySubscribe(client, subscription) ? { ...subscription, qos: 2 } : null);
       },
-      authorizeForward: (client, packet) => (this.#mayReceive(client, packet) ? packet : null),
+      authorizeForward: (client, packet) => this.#forward(client, packet),
     };
-    return new MqttEngine(options, () => this.#store.subscriptions > 0);
+    return new MqttEngine(options, {
+      anySubscriber: () => this.#store.subscriptions > 0,
+      isWithheld: (packet) => this.#readings.isWithheld(packet),
+    });
   }
 
   /** What the engine reports, for the gates, the sessions and the log. */
   #follow(): void {
-    const aedes = this.#aedes;
+    const aedes = this.#engine;
     aedes.on("connackSent", (packet, client) => {
       if (packet.returnCode === 0) this.#connections.get(client)?.gate.answered();
     });
     aedes.on("clientReady", (client) => {
       this.#log.debug({ client: client.id, clean: client.clean }, "client connected");
-      this.#connections.get(client)?.gate.open();
+      this.#letIn(client);
     });
     aedes.on("clientDisconnect", (client) => this.#log.debug({ client: client.id }, "client disconnected"));
     aedes.on("clientError", (client, error) => {
       this.#log.debug({ client: client.id, error: messageOf(error) }, "client failed");
+      if (error instanceof CutOff) this.#cutOff(client, error.code, error.message);
     });
     aedes.on("connectionError", (_client, error) => {
       this.#log.debug({ error: messageOf(error) }, "connection failed before its CONNECT was accepted");
@@ -228,99 +300,194 @@ export class MqttBroker {
   }
 
   #arrive(arrival: Arrival): void {
-    const gate = new MqttGate(arrival.socket, this.#config.limits, this.#clock, (reason) =>
-      this.#refuseConnection("protocol", reason, arrival.address),
-    );
-    this.#gates.add(gate);
-    const client = this.#aedes.handle(gate);
-    const connection: Connection = { gate, arrival, willTopic: undefined, admitted: undefined };
+    const gate = new MqttGate(arrival.socket, this.#config.limits, this.#clock, (code, reason, fault) => {
+      if (fault !== undefined) this.#counters.faults.inc({ reason: fault });
+      this.#cutOff(client, code, reason);
+    });
+    const client = this.#engine.handle(gate);
+    const ended = new AbortController();
+    const connection: Connection = {
+      gate,
+      arrival,
+      ended: ended.signal,
+      willTopic: undefined,
+      keepAlive: 0,
+      admitted: undefined,
+    };
     this.#connections.set(client, connection);
+    this.#open.add(connection);
     gate.once("close", () => {
-      this.#gates.delete(gate);
+      this.#open.delete(connection);
+      ended.abort();
       if (connection.admitted === undefined) return;
       this.#readings.forget(connection.admitted);
+      const { name } = connection.admitted.identity;
+      if (name !== undefined) this.#ofIdentity.leave(name, client.id);
       this.#store.closed(client);
     });
   }
 
-  #admit(client: Client, username: string | undefined): AccessDecision {
+  async #admit(client: Client, username: string | undefined, password: Buffer | undefined): Promise<LoginDecision> {
     const connection = this.#connections.get(client);
-    if (connection === undefined) return { allowed: false, reason: "not connected", badCredentials: false };
-    const { arrival, willTopic } = connection;
+    if (connection === undefined) return NOT_CONNECTED;
+    const { arrival, ended, willTopic } = connection;
     const { loopback, certificateName } = arrival;
-    const identity: ClientIdentity = { clientId: client.id, username, certificateName, loopback };
-    let decision = decide({ action: "connect", identity }, this.#policy);
-    if (decision.allowed && willTopic !== undefined) {
-      decision = decide({ action: "will", identity, topic: willTopic }, this.#policy);
-    }
-    if (decision.allowed) {
-      connection.admitted = {
-        client,
-        identity,
-        session: this.#store.opened(client),
-        parked: [],
-        gate: connection.gate,
-      };
+    const shown = { clientId: client.id, username, password, certificateName, loopback };
+    const identity = await this.#access.identify(shown, ended);
+    // Whoever has gone meanwhile must not leave a session that nobody closes.
+    if (ended.aborted || !this.#running) return NOT_CONNECTED;
+    const decision = this.#decideConnect(identity, willTopic);
+    if (!decision.allowed) {
+      this.#refuseLogin(identity, arrival, decision.reason);
       return decision;
     }
-    this.#counters.refused.inc({ reason: "login" });
-    const heldBack = this.#loginLog.admit();
-    if (heldBack !== undefined) {
-      const { reason } = decision;
-      this.#log.warn({ client: client.id, address: arrival.address, reason, heldBack }, "login refused");
-    }
+    const crowd = this.#crowd(client, identity);
+    if (crowd !== undefined) return crowd;
+    const session = this.#store.opened(client, identity);
+    if (session.resumed) connection.gate.resumesSession();
+    connection.admitted = { client, identity, session, parked: [], gate: connection.gate };
     return decision;
   }
 
-  #maySubscribe(client: Client, { topic }: Subscription): boolean {
+  #decideConnect(identity: ClientIdentity, willTopic: string | undefined): AccessDecision {
+    const holder = this.#store.holderOf(identity.clientId);
+    const decision = this.#access.decide({ action: "connect", identity, holder });
+    if (!decision.allowed || willTopic === undefined) return decision;
+    const excess = topicExcess(willTopic, this.#config.limits);
+    if (excess !== undefined) return { allowed: false, reason: `its will has ${excess}`, because: "rights" };
+    const source = this.#readings.sourceIn(willTopic);
+    return this.#access.decide({ action: "will", identity, topic: willTopic, source });
+  }
+
+  #refuseLogin(
+    { clientId, username }: ClientIdentity,
+    { address, certificateName: certificate }: Arrival,
+    reason: string,
+  ): void {
+    this.#cutOffs.count("login");
+    const user = username === undefined ? {} : { user: username.slice(0, MAX_USER_SHOWN) };
+    this.#audit({
+      action: "login.refused",
+      actor: `device:${clientId.slice(0, MAX_CLIENT_ID_LENGTH)}`,
+      subject: "mqtt",
+      detail: { address, reason, ...user },
+    });
+    this.#refusals.refused(reason, "login refused", { client: clientId, ...user, certificate, address, reason });
+  }
+
+  /** The access policy has changed: who may not be here any more goes, and so do the sessions of users who are gone. */
+  #review(): void {
+    this.#store.forgetOf((identity) => !this.#access.decide({ action: "keep", identity }).allowed);
+    for (const { gate, admitted } of this.#open) {
+      if (admitted === undefined) continue;
+      const { identity } = admitted;
+      const decision = this.#access.decide({ action: "stay", identity });
+      if (decision.allowed) continue;
+      this.#log.warn({ client: identity.clientId, user: identity.name, reason: decision.reason }, "client cut off");
+      gate.destroy();
+    }
+  }
+
+  /** A PUBLISH, or a will: what it brings is decided and taken; calls back when it may be acknowledged and forwarded. */
+  #publish(admitted: Publisher, packet: PublishPacket, done: Done): void {
+    const cutOff = this.#readings.open(admitted, packet);
+    if (cutOff !== undefined) {
+      done(cutOff);
+      return;
+    }
+    const excess = topicExcess(packet.topic, this.#config.limits);
+    if (excess !== undefined) {
+      this.#readings.discard(admitted.client, packet, excess, done, "invalid");
+      return;
+    }
+    const { identity } = admitted;
+    const source = this.#readings.sourceIn(packet.topic);
+    const decision = this.#access.decide({ action: "publish", identity, topic: packet.topic, source });
+    if (decision.allowed) this.#readings.take(admitted, packet, done);
+    else this.#readings.discard(admitted.client, packet, decision.reason, done);
+  }
+
+  /** The client was let in: from here on it is read. */
+  #letIn(client: Client): void {
+    const connection = this.#connections.get(client);
+    const admitted = connection?.admitted;
+    if (connection === undefined || admitted === undefined) return;
+    const lane = new PublishLane({
+      publish: (packet, done) => this.#publish(admitted, packet, done),
+      forward: (packet, done) => this.#engine.publish(packet, client, done),
+      connection: connection.gate,
+    });
+    connection.gate.open(lane, connection.keepAlive);
+  }
+
+  #maySubscribe(client: Client, { topic, qos }: Subscription): boolean {
     const admitted = this.#connections.get(client)?.admitted;
-    if (admitted === undefined || parseTopicFilter(topic) === undefined) return false;
+    if (admitted === undefined) return false;
+    if (topicExcess(topic, this.#config.limits) !== undefined) return false;
     const { identity, session } = admitted;
-    if (decide({ action: "subscribe", identity, topic }, this.#policy).allowed)
-      return this.#store.grant(session, topic);
+    if (this.#access.decide({ action: "subscribe", identity, topic }).allowed) {
+      return this.#store.grant(session, topic, qos);
+    }
     this.#store.revoke(session, topic);
     return false;
   }
 
-  #mayReceive(client: Client, { topic }: AedesPublishPacket): boolean {
-    const identity = this.#connections.get(client)?.admitted?.identity;
-    return identity !== undefined && decide({ action: "receive", identity, topic }, this.#policy).allowed;
+  /** The message as a client may have it: of the highest QoS that it was granted (MQTT-3.3.5-1, MQTT-3.8.4-6). */
+  #forward(client: Client, packet: AedesPublishPacket): AedesPublishPacket | null {
+    const admitted = this.#connections.get(client)?.admitted;
+    if (admitted === undefined) return null;
+    const { identity, session } = admitted;
+    if (!this.#access.decide({ action: "receive", identity, topic: packet.topic }).allowed) return null;
+    if (this.#lags(client, packet)) return null;
+    const granted = this.#store.grantedQos(session, packet.topic);
+    // The engine hands over a copy of its own for each client.
+    if (granted !== undefined && granted < packet.qos) packet.qos = granted;
+    return packet;
   }
 
-  #refuseConnection(why: "limit" | "tls" | "protocol", reason: string, address: string | undefined): void {
-    this.#counters.refused.inc({ reason: why });
-    const heldBack = this.#connectionLog.admit();
-    if (heldBack !== undefined) this.#log.warn({ address, reason, heldBack }, "connection refused");
+  /** Whether a message that is on its way to a client had better be dropped, because it takes so little. */
+  #lags(client: Client, packet: AedesPublishPacket): boolean {
+    // Retained and queued messages are read only as fast as the client takes them.
+    const waitsForItself = packet.retain || packet.messageId !== undefined;
+    if (waitsForItself || this.#connections.get(client)?.gate.lagging !== true) return false;
+    this.#counters.dropped.inc({ what: "slow-reader" });
+    return true;
+  }
+
+  /** Counts a client under its identity; where there are as many as may be, why it is refused. */
+  #crowd(client: Client, identity: ClientIdentity): LoginDecision | undefined {
+    const { name } = identity;
+    if (name === undefined || this.#ofIdentity.enter(name, client.id)) return undefined;
+    const most = this.#config.limits.maxConnectionsPerIdentity;
+    const reason = `${most} clients of ${name}, the most allowed (mqtt.limits.maxConnectionsPerIdentity), are connected`;
+    this.#cutOff(client, "connections-per-identity", reason);
+    return { allowed: false, reason, because: "unavailable" };
+  }
+
+  #cutOff(client: Client, code: CutOffCode, reason: string): void {
+    const connection = this.#connections.get(client);
+    const admitted = connection?.admitted !== undefined;
+    const address = connection?.arrival.address;
+    this.#cutOffs.report(code, reason, { address, clientId: client.id ?? undefined, admitted });
+  }
+
+  #refuseHandshake({ kind, reason, name: certificate, serial }: TurnedAway, address: string | undefined): void {
+    this.#cutOffs.count(kind === "handshake-timeout" ? kind : "tls");
+    this.#refusals.refused(kind, "connection refused", { kind, certificate, serial, address, reason });
+    // Below TLS nobody has said who it is: a scanner's noise as well as a device with the wrong certificate.
+    const detail = { address: address ?? "unknown", reason, ...(certificate !== undefined && { certificate }) };
+    this.#audit({ action: "connection.refused", actor: "unknown", subject: "mqtt", detail });
+  }
+
+  #expelled({ kind, reason, name: certificate, serial }: TurnedAway, address: string | undefined): void {
+    this.#log.warn({ kind, certificate, serial, address, reason }, "connection ended");
+    const subject = certificate ?? "unnamed";
+    this.#audit({ action: "session.ended", actor: "gateway", subject, detail: { reason: kind, serial: serial ?? "" } });
   }
 }
 
-function countersIn(metrics: Telemetry["metrics"], listeners: MqttListeners) {
-  new Gauge({
-    name: "summit_edge_mqtt_connections",
-    help: "MQTT connections open.",
-    registers: [metrics],
-    collect() {
-      this.set(listeners.connections);
-    },
-  });
-  return {
-    refused: new Counter({
-      name: "summit_edge_mqtt_connections_refused_total",
-      help: "MQTT connections turned away, by reason.",
-      labelNames: ["reason"],
-      registers: [metrics],
-    }),
-    dropped: new Counter({
-      name: "summit_edge_mqtt_dropped_total",
-      help: "Messages for subscribers, retained messages and sessions dropped at a bound; never readings.",
-      labelNames: ["what"],
-      registers: [metrics],
-    }),
-  };
-}
-
-function loginError({ reason, badCredentials }: Extract<AccessDecision, { allowed: false }>): AuthenticateError {
-  return Object.assign(new Error(reason), { returnCode: badCredentials ? 4 : 5 });
+function loginError({ reason, because }: Extract<LoginDecision, { allowed: false }>): AuthenticateError {
+  return Object.assign(new Error(reason), { returnCode: RETURN_CODES[because] });
 }
 
 function retainedFilter(text: string, key: string): NonNullable<ReturnType<typeof parseTopicFilter>> {

@@ -10,6 +10,7 @@ import { fstat, read, type Stats } from "node:fs";
 import { readFile, realpath, stat } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { promisify } from "node:util";
+import { deviceHolders, type Holder, holderText, lockHolder } from "../kernel/device-holders.ts";
 import { codeOf, messageOf } from "../kernel/errors.ts";
 import type { LineSettings, OpenOutcome, Port, PortFault, PortSink, PortSurroundings } from "./port.ts";
 
@@ -28,6 +29,7 @@ interface DriverPort {
     once(event: "readable", listener: (error: Error | null) => void): unknown;
     stop(): void;
   };
+  set(lines: Readonly<Record<"dtr" | "rts" | "brk" | "cts" | "dsr", boolean>>): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -166,6 +168,9 @@ export async function openDevicePort(
     if (!(await stat(path)).isCharacterDevice()) {
       return { kind: "failed", detail: `${path} is not a serial device; correct the port's path` };
     }
+    // Looked at first: the driver sets the line up before it tries the lock, and would upset the port of whoever has it.
+    const holder = await lockHolder(path);
+    if (holder !== undefined) return busy(path, [holder]);
     // Loaded here, so that a gateway without serial ports does not spend memory on the driver.
     const { SerialPort } = await import("serialport");
     const driver = await SerialPort.binding.open({ path, lock: true, ...(await lineOptions(path, settings)) });
@@ -173,6 +178,7 @@ export async function openDevicePort(
       await driver.close();
       return { kind: "failed", detail: "serial ports are read on Linux and macOS only" };
     }
+    await setControlLines(path, driver, settings);
     const identity = identityOf(await statOf(driver.fd));
     return { kind: "open", port: new DevicePort(path, driver, driver.fd, identity, surroundings) };
   } catch (error) {
@@ -180,13 +186,32 @@ export async function openDevicePort(
   }
 }
 
-async function lineOptions(path: string, settings: LineSettings): Promise<LineSettings & { stopBits: 1 | 2 }> {
+async function lineOptions(path: string, settings: LineSettings) {
+  const { baudRate, dataBits, parity, flowControl } = settings;
+  const software = flowControl === "xonxoff";
+  const flow = { rtscts: flowControl === "rtscts", xon: software, xoff: software };
   // A pseudo-terminal has no line: not every kernel lets its speed be set, and it does not matter.
-  if ((await realpath(path)).startsWith("/dev/pts/")) {
-    return { baudRate: 9600, dataBits: 8, parity: "none", stopBits: 1 };
+  if (await isPseudoTerminal(path)) {
+    return { baudRate: 9600, dataBits: 8, parity: "none", stopBits: 1, ...flow } as const;
   }
   // POSIX knows one or two stop bits; UARTs of the 16550 family make one and a half of two where there are 5 data bits.
-  return { ...settings, stopBits: settings.stopBits === 1 ? 1 : 2 };
+  const stopBits: 1 | 2 = settings.stopBits === 1 ? 1 : 2;
+  return { baudRate, dataBits, parity, stopBits, ...flow };
+}
+
+async function isPseudoTerminal(path: string): Promise<boolean> {
+  return (await realpath(path)).startsWith("/dev/pts/");
+}
+
+/** Opening raises both lines; they are touched only where they are to be otherwise. */
+async function setControlLines(path: string, driver: DriverPort, { dtr, rts }: LineSettings): Promise<void> {
+  if ((dtr && rts) || (await isPseudoTerminal(path))) return;
+  try {
+    await driver.set({ dtr, rts, brk: false, cts: false, dsr: false });
+  } catch (error) {
+    await driver.close();
+    throw error;
+  }
 }
 
 /** Tells a device from another one that took its name, and from itself plugged in again. */
@@ -201,6 +226,14 @@ function missing(path: string): PortFault {
   };
 }
 
+function busy(path: string, holders: readonly Holder[]): PortFault {
+  const who = holders.length === 0 ? `somebody (sudo fuser -v ${path} names who)` : holderText(holders);
+  const remedy = holders.some(({ pid }) => pid === process.pid)
+    ? "correct the path or match of one of them"
+    : "end it, and the port is opened by itself";
+  return { kind: "failed", detail: `${path} is in use by ${who}: ${remedy}` };
+}
+
 /** The driver's errors bear no code, only the text of strerror. */
 async function faultOfOpening(path: string, error: unknown): Promise<PortFault> {
   const message = messageOf(error);
@@ -209,7 +242,7 @@ async function faultOfOpening(path: string, error: unknown): Promise<PortFault> 
     return { kind: "denied", detail: await permissionAdvice(path) };
   }
   if (/Cannot lock port|Device or resource busy/.test(message)) {
-    return { kind: "failed", detail: `another program has ${path} open (fuser ${path} names it)` };
+    return busy(path, await deviceHolders(path));
   }
   return { kind: "failed", detail: `cannot open ${path}: ${message}` };
 }

@@ -12,6 +12,8 @@ export interface Origin {
   readonly priority?: Priority;
   /** Where it came in, for the log: a topic, a device file. */
   readonly via: string;
+  /** Why whoever sent it may not speak for this source; `undefined` where it may. Without it all may. */
+  readonly objection?: (source: string) => string | undefined;
 }
 
 export interface Admission {
@@ -19,6 +21,8 @@ export interface Admission {
   /** Copies of readings that were accepted before; acknowledged, not accepted again. */
   readonly duplicates: number;
   readonly refused: number;
+  /** Of those refused: how many because of their source. */
+  readonly unauthorised: number;
 }
 
 export interface Intake {

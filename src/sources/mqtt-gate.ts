@@ -1,73 +1,105 @@
 /**
  * Stands between a socket and the broker's protocol engine, which has no limits of its own before CONNECT.
  *
- * It follows MQTT's fixed headers (3.1.1, section 2.2) through the bytes and lets only these pass:
- *  - first a CONNECT of at most 4 KiB, in time; nothing behind it until the client was let in (`open`);
- *  - then packets of at most `maxPacketBytes`; no more than `publishRate` PUBLISH a second, in the long run.
- * What is too large, malformed or late ends the connection before its bytes are kept; what is too fast waits in the socket:
- * the client is not read, never disconnected. The bytes themselves pass unchanged, in both directions, with backpressure.
+ * It finds MQTT's packets (3.1.1, section 2.2) in the bytes and lets only these pass, each whole:
+ *  - first a CONNECT of at most `maxConnectBytes`, in time; nothing behind it until the client was let in (`open`), in time;
+ *  - then packets of at most `maxPacketBytes`; no more than `publishRate` PUBLISH a second, in the long run, and likewise for
+ *    SUBSCRIBE and UNSUBSCRIBE.
+ * What is too large or late ends the connection before its bytes are kept; what is too fast waits in the socket: the client
+ * is not read, never disconnected. The packets themselves pass unchanged, in both directions, with backpressure; only a
+ * PUBLISH that the lane takes does not reach the engine. So the keep-alive is watched here as well. A client that does not take
+ * what is sent to it holds nobody up for long (`SlowReader`).
  *
- * It does not parse packets, and knows nothing of topics or identities.
+ * What a packet holds is judged by the conversation. Where that finds a fault, what came before it still passes, wherever the
+ * bytes were cut; then the connection ends. The gate itself knows nothing of topics or identities, and keeps of what came in
+ * at most one packet that has not ended yet, and what one read brought.
  */
 import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
+import type { MqttLimits } from "../config/schema.ts";
 import type { Clock } from "../kernel/clock.ts";
+import { Conversation } from "./mqtt-conversation.ts";
+import type { CutOffCode } from "./mqtt-cut-offs.ts";
+import { type FaultKind, type ProtocolFault, PUBLISH, SUBSCRIBE, UNSUBSCRIBE } from "./mqtt-packets.ts";
+import { PublishLane } from "./mqtt-publish-lane.ts";
+import { Pieces } from "./pieces.ts";
+import { SlowReader, STUCK_MS } from "./slow-reader.ts";
+import { TokenBucket } from "./token-bucket.ts";
 
-export interface GateLimits {
-  /** Largest packet after CONNECT, its header included. */
-  readonly maxPacketBytes: number;
-  /** Time for CONNECT to come and be answered, in milliseconds. */
-  readonly connectTimeout: number;
-  /** PUBLISH packets a second; 0: no limit. */
-  readonly publishRate: number;
-}
+/** Sizes in bytes, headers included; times in milliseconds; rates a second, 0 for no limit. */
+export type GateLimits = Pick<
+  MqttLimits,
+  "maxConnectBytes" | "maxPacketBytes" | "connectTimeout" | "authenticateTimeout" | "publishRate" | "subscribeRate"
+>;
 
-/** Largest CONNECT, its header included. */
-export const MAX_CONNECT_BYTES = 4096;
 /** Longest wait for the rest of a connection that the client has half closed, or that does not take our last bytes. */
 const CLOSING_MS = 10_000;
 /** Unsent bytes that may wait for a slow reader before whoever publishes to it is slowed down. */
 const OUTPUT_HIGH_WATER = 256 * 1024;
 const INPUT_HIGH_WATER = 64 * 1024;
+/** A packet that waits costs some 300 bytes besides its own: so many pushes wait at most. */
+const MAX_CHUNKS = 256;
 /** Small writes that are sent as one; larger ones are not copied. */
 const MERGE_BYTES = 16 * 1024;
-/** A client above its rate is let through in portions of so many milliseconds' worth. */
-const PORTION_MS = 50;
 
+/** A client is given up when one and a half times its keep-alive, in seconds, has passed (MQTT-3.1.2-24). */
+const KEEP_ALIVE_FACTOR_MS = 1500;
+
+const MAX_LENGTH_BYTES = 4;
 const CONNECT_HEADER = 0x10;
-const PUBLISH_TYPE = 3;
+
+/** Who holds a gate while the client does not take what it is answered. */
+const ANSWERS = {};
+
+/**
+ * Told why, once, when the gate ends the connection itself; and the kind of fault where the protocol was violated.
+ */
+type Refused = (code: CutOffCode, reason: string, fault?: FaultKind) => void;
+
+/** What becomes of a packet: it passes to the engine, the lane has taken it, or neither, now or for ever. */
+type Verdict = "passes" | "taken" | "waits" | "over";
 
 export class MqttGate extends Duplex {
   readonly #socket: Socket;
   readonly #limits: GateLimits;
   readonly #clock: Clock;
-  readonly #refused: (reason: string) => void;
+  readonly #refused: Refused;
+  readonly #conversation = new Conversation();
+  #fault: ProtocolFault | undefined;
   #opened = false;
-  /** Whether the first packet has begun, and whether it has ended. */
-  #begun = false;
   #connectSeen = false;
-  /** Bytes of the current packet still to come; −1 within a fixed header. */
-  #remaining = 0;
-  #headerBytes = 0;
-  #length = 0;
-  #scale = 1;
-  /** PUBLISH packets that may pass before the clock is asked again. */
-  #allowance: number;
-  #allowedAt: number;
+  /** Nothing more is to pass: the client has ended its half, or is cut off. */
+  #over = false;
+  /** Where the body of the packet that is looked at begins, and where it ends: beyond what has come, where more is to come. */
+  #bodyAt = 0;
+  #packetEnd = 0;
+  /** The beginning of a packet, and how many bytes make it worth another look. */
+  readonly #beginning = new Pieces();
+  #wanted = 0;
+  readonly #publishes: TokenBucket;
+  readonly #subscribes: TokenBucket;
+  readonly #slowReader: SlowReader;
+  /** Pushes that have passed and were not read yet. */
+  #chunks = 0;
   /** What came in and may not pass yet. */
   #held: Buffer | undefined;
+  /** Where what the engine need not see goes, once the client was let in. */
+  #lane: PublishLane | undefined;
+  /** Longest time without a packet, ms; 0: none is too long. */
+  #mostSilent = 0;
+  #heardAt: number;
+  #cancelKeepAlive: (() => void) | undefined;
   #cancelRate: (() => void) | undefined;
   #cancelDeadline: (() => void) | undefined;
   #cancelClosing: (() => void) | undefined;
   #drained: (() => void) | undefined;
   #silenced = false;
-  /** Whether nothing passes for the moment, because what has passed waits for the outbox. */
-  #stopped = false;
+  /** Those who want nothing to pass for the moment, because what has passed is as much as may wait. */
+  readonly #holders = new Set<object>();
   /** The client has closed its half; a paused socket says so too, while something is still held. */
   #ended = false;
 
-  /** `refused` is told why, once, when the gate ends the connection itself. */
-  constructor(socket: Socket, limits: GateLimits, clock: Clock, refused: (reason: string) => void) {
+  constructor(socket: Socket, limits: GateLimits, clock: Clock, refused: Refused) {
     super({
       allowHalfOpen: true,
       readableHighWaterMark: INPUT_HIGH_WATER,
@@ -77,9 +109,22 @@ export class MqttGate extends Duplex {
     this.#limits = limits;
     this.#clock = clock;
     this.#refused = refused;
-    this.#allowance = limits.publishRate;
-    this.#allowedAt = clock.monotonic();
-    this.#cancelDeadline = clock.after(limits.connectTimeout, () => this.#refuse("no CONNECT in time"));
+    this.#publishes = new TokenBucket(limits.publishRate, clock);
+    this.#subscribes = new TokenBucket(limits.subscribeRate, clock);
+    this.#slowReader = new SlowReader({
+      clock,
+      full: () => this.writableNeedDrain,
+      low: () => this.writableLength < OUTPUT_HIGH_WATER / 2,
+      release: () => this.emit("drain"),
+      stuck: () => {
+        this.#refuse("slow-reader", `took nothing of what was sent to it for ${STUCK_MS / 1000} s`);
+        this.#socket.destroy();
+      },
+    });
+    this.#heardAt = clock.monotonic();
+    this.#cancelDeadline = clock.after(limits.connectTimeout, () =>
+      this.#refuse("connect-timeout", "no CONNECT within mqtt.limits.connectTimeout"),
+    );
     socket.on("data", (chunk: Buffer) => this.#admit(chunk));
     socket.on("end", () => {
       this.#ended = true;
@@ -88,7 +133,9 @@ export class MqttGate extends Duplex {
     socket.on("drain", () => {
       const drained = this.#drained;
       this.#drained = undefined;
+      this.#slowReader.took();
       drained?.();
+      if (this.#drained === undefined) this.#slowReader.stop();
     });
     socket.on("error", (error) => this.destroy(error));
     socket.on("close", () => {
@@ -97,17 +144,49 @@ export class MqttGate extends Duplex {
     });
   }
 
+  /** Whether the client takes so little that what is forwarded to it had better be dropped. */
+  get lagging(): boolean {
+    return this.#slowReader.lagging;
+  }
+
   /** The CONNECT was answered: its deadline no longer holds. */
   answered(): void {
     this.#cancelDeadline?.();
     this.#cancelDeadline = undefined;
   }
 
-  /** The client was let in: what it sends may pass. */
-  open(): void {
+  /** CONNACK is to say that the session was there before. */
+  resumesSession(): void {
+    this.#conversation.sessionPresent = true;
+  }
+
+  /** The client was let in with this keep-alive, in seconds (0: none): what it sends may pass, or goes to the lane. */
+  open(lane?: PublishLane, keepAlive = 0): void {
     this.answered();
     this.#opened = true;
+    this.#lane = lane;
+    this.#mostSilent = keepAlive * KEEP_ALIVE_FACTOR_MS;
+    this.#heardAt = this.#clock.monotonic();
+    this.#watchKeepAlive();
     this.#release();
+  }
+
+  /** Writes whole packets to the client, between those of the engine. One that does not take them is not read. */
+  answer(packets: Buffer): void {
+    if (this.destroyed || this.writableEnded || this.write(packets)) return;
+    if (this.#holders.has(ANSWERS)) return;
+    this.hold(ANSWERS);
+    const drained = (): void => {
+      // Those who forward to it are released although it has taken nothing.
+      if (this.writableNeedDrain) this.once("drain", drained);
+      else this.goOn(ANSWERS);
+    };
+    this.once("drain", drained);
+  }
+
+  /** Ends the connection for a fault that is not the client's bytes'. */
+  fail(error: Error): void {
+    this.destroy(error);
   }
 
   /** Lets nothing more pass from the client; what is on its way to it still goes out. */
@@ -117,36 +196,48 @@ export class MqttGate extends Duplex {
   }
 
   /** Lets nothing more pass until `goOn`: what has passed is as much as may wait. The client is slowed down, not lost. */
-  hold(): void {
-    this.#stopped = true;
+  hold(by: object): void {
+    this.#holders.add(by);
     this.#socket.pause();
   }
 
-  goOn(): void {
-    if (!this.#stopped) return;
-    this.#stopped = false;
+  goOn(by: object): void {
+    if (!this.#holders.delete(by) || this.#stopped) return;
+    this.#release();
+    if (this.#stopped) return;
     if (this.readableLength > 0) this.emit("readable");
     this._read();
   }
 
+  get #stopped(): boolean {
+    return this.#silenced || this.#holders.size > 0;
+  }
+
   override read(size?: number): unknown {
-    return this.#silenced || this.#stopped ? null : super.read(size);
+    if (this.#stopped) return null;
+    const chunk: unknown = super.read(size);
+    if (this.readableLength === 0 && this.#chunks > 0) {
+      const paused = this.#chunks >= MAX_CHUNKS;
+      this.#chunks = 0;
+      if (paused) this._read();
+    }
+    return chunk;
   }
 
   override _read(): void {
-    if (this.#held === undefined && !this.#silenced && !this.#stopped) this.#socket.resume();
+    if (this.#held !== undefined || this.#stopped || this.#over || this.#chunks >= MAX_CHUNKS) return;
+    this.#socket.resume();
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
-    if (this.#socket.write(chunk)) done();
-    else this.#drained = done;
+    this.#send(this.#conversation.sending(chunk), done);
   }
 
   override _writev(writes: { chunk: Buffer }[], done: () => void): void {
-    const chunks = writes.map(({ chunk }) => chunk);
+    const chunks = writes.map(({ chunk }) => this.#conversation.sending(chunk));
     const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
     if (bytes <= MERGE_BYTES) {
-      this._write(Buffer.concat(chunks, bytes), "binary", done);
+      this.#send(Buffer.concat(chunks, bytes), done);
       return;
     }
     this.#socket.cork();
@@ -154,7 +245,7 @@ export class MqttGate extends Duplex {
     for (const chunk of chunks) ready = this.#socket.write(chunk);
     this.#socket.uncork();
     if (ready) done();
-    else this.#drained = done;
+    else this.#wait(done);
   }
 
   override _final(done: () => void): void {
@@ -166,7 +257,10 @@ export class MqttGate extends Duplex {
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     this.#cancelRate?.();
     this.#cancelDeadline?.();
+    this.#cancelKeepAlive?.();
+    this.#slowReader.stop();
     this.#held = undefined;
+    this.#beginning.take();
     if (error !== null || this.#socket.writableLength === 0) this.#socket.destroy();
     if (!this.#socket.destroyed) {
       this.#socket.destroySoon();
@@ -175,92 +269,137 @@ export class MqttGate extends Duplex {
     done(error);
   }
 
-  /** Lets pass what may pass of a chunk, and holds the rest. */
+  #send(bytes: Buffer, done: () => void): void {
+    if (this.#socket.write(bytes)) done();
+    else this.#wait(done);
+  }
+
+  #wait(done: () => void): void {
+    this.#drained = done;
+    this.#slowReader.clogged();
+  }
+
+  /** Lets pass what may pass of what came in, and keeps the rest. */
   #admit(chunk: Buffer): void {
-    const end = this.#scan(chunk);
-    if (end < 0 || this.destroyed) return;
-    if (end < chunk.length) {
-      this.#held = end === 0 ? chunk : chunk.subarray(end);
+    if (this.#over || this.destroyed) return;
+    const bytes = this.#withBeginning(chunk);
+    if (bytes === undefined) return;
+    let passed = 0;
+    let at = 0;
+    while (at < bytes.length) {
+      const verdict = this.#judge(bytes, at, at === passed);
+      if (verdict === "waits" || verdict === "over") break;
+      if (verdict === "taken") {
+        this.#pass(bytes, passed, at);
+        passed = this.#packetEnd;
+      }
+      at = this.#packetEnd;
+    }
+    if (this.destroyed) return;
+    if (at > 0) this.#heardAt = this.#clock.monotonic();
+    this.#pass(bytes, passed, at);
+    if (this.#fault !== undefined) this.#cutOff(this.#fault);
+    else if (at < bytes.length) this.#keep(bytes.subarray(at));
+  }
+
+  /**
+   * What becomes of the packet that begins at `at`; its end is then known. The lane takes it only where nothing is on its way to the
+   * engine, here (`isNext`) or in its buffer: what a client sends is taken in the order in which it came.
+   */
+  #judge(bytes: Buffer, at: number, isNext: boolean): Verdict {
+    const header = bytes[at] ?? 0;
+    this.#wanted = 0;
+    if (!this.#mayBegin(header)) return this.destroyed || this.#fault !== undefined ? "over" : "waits";
+    if (!this.#measure(bytes, at)) return "over";
+    if (this.#packetEnd > bytes.length) {
+      this.#wanted = this.#packetEnd - at;
+      return "waits";
+    }
+    if (!this.#isInTime(header >> 4)) return "waits";
+    if (!this.#connectSeen) this.#awaitLogin();
+    this.#fault = this.#conversation.whole(header, bytes, this.#bodyAt, this.#packetEnd);
+    if (this.#fault !== undefined) return "over";
+    const lane = isNext && this.readableLength === 0 && PublishLane.takes(header) ? this.#lane : undefined;
+    return lane?.take(header, bytes, this.#bodyAt, this.#packetEnd) ? "taken" : "passes";
+  }
+
+  /** Whether a packet with this first byte may pass now; where it never may, the connection is to end. */
+  #mayBegin(header: number): boolean {
+    if (!this.#connectSeen) {
+      return header === CONNECT_HEADER || this.#refuse("protocol", "the first packet is not a CONNECT");
+    }
+    if (!this.#opened || this.#stopped || this.#conversation.over) return false;
+    this.#fault = this.#conversation.begins(header);
+    return this.#fault === undefined;
+  }
+
+  /** Finds where the packet at `at` ends, beyond the bytes where more must come to know; `false` where it may not be. */
+  #measure(bytes: Buffer, at: number): boolean {
+    let length = 0;
+    for (let index = 1, scale = 1; index <= MAX_LENGTH_BYTES; index++, scale *= 128) {
+      const byte = bytes[at + index];
+      length += ((byte ?? 0) & 0x7f) * scale;
+      this.#bodyAt = at + index + 1;
+      this.#packetEnd = byte === undefined ? bytes.length + 1 : this.#bodyAt + length;
+      const key = this.#connectSeen ? "maxPacketBytes" : "maxConnectBytes";
+      const limit = this.#limits[key];
+      if (index + 1 + length > limit) {
+        return this.#refuse("packet-size", `a packet larger than ${limit} bytes, mqtt.limits.${key}`);
+      }
+      if (byte === undefined || (byte & 0x80) === 0) return true;
+    }
+    this.#fault = { kind: "malformed", reason: "a malformed remaining length" };
+    return false;
+  }
+
+  /** The beginning of a packet waits for its end; what may not pass yet stands in the way of what the socket has. */
+  #keep(bytes: Buffer): void {
+    if (this.#wanted > 0) this.#beginning.add(bytes);
+    else {
+      this.#held = bytes;
       this.#socket.pause();
     }
-    if (end > 0 && !this.push(end === chunk.length ? chunk : chunk.subarray(0, end))) this.#socket.pause();
   }
 
-  /** Follows the headers; returns how many bytes may pass now, −1 where the connection was ended. */
-  #scan(chunk: Buffer): number {
-    let at = 0;
-    while (at < chunk.length) {
-      if (this.#remaining > 0) {
-        const step = Math.min(this.#remaining, chunk.length - at);
-        this.#remaining -= step;
-        at += step;
-      } else if (this.#remaining === 0) {
-        const header = chunk[at] ?? 0;
-        if (!this.#mayBegin(header)) return this.destroyed ? -1 : at;
-        this.#begin();
-        at++;
-      } else {
-        if (!this.#lengthByte(chunk[at] ?? 0)) return -1;
-        at++;
-      }
-      if (this.#remaining === 0) this.#connectSeen = true;
-    }
-    return at;
+  /** What came in together with what was kept before it; `undefined` where that is still too little. */
+  #withBeginning(chunk: Buffer): Buffer | undefined {
+    if (this.#beginning.length === 0) return chunk;
+    this.#beginning.add(chunk);
+    return this.#beginning.length < this.#wanted ? undefined : this.#beginning.take();
   }
 
-  /** Whether a packet with this first byte may pass now; where it may never, the connection is ended. */
-  #mayBegin(header: number): boolean {
-    if (!this.#begun) {
-      if (header === CONNECT_HEADER) return true;
-      this.#refuse("the first packet is not a CONNECT");
-      return false;
-    }
-    if (!this.#opened) return false;
-    return header >> 4 !== PUBLISH_TYPE || this.#limits.publishRate === 0 || this.#mayPublish();
+  #pass(bytes: Buffer, from: number, to: number): void {
+    if (from === to) return;
+    const room = this.push(from === 0 && to === bytes.length ? bytes : bytes.subarray(from, to));
+    this.#chunks = this.readableLength === 0 ? 0 : this.#chunks + 1;
+    if (!room || this.#chunks >= MAX_CHUNKS) this.#socket.pause();
   }
 
-  #begin(): void {
-    this.#begun = true;
-    this.#remaining = -1;
-    this.#headerBytes = 1;
-    this.#length = 0;
-    this.#scale = 1;
-  }
-
-  /** Takes one byte of the remaining length; `false` where the connection was ended. */
-  #lengthByte(byte: number): boolean {
-    this.#headerBytes++;
-    this.#length += (byte & 0x7f) * this.#scale;
-    this.#scale *= 128;
-    const limit = this.#connectSeen ? this.#limits.maxPacketBytes : MAX_CONNECT_BYTES;
-    if (this.#headerBytes + this.#length > limit) return this.#refuse(`a packet larger than ${limit} bytes`);
-    if ((byte & 0x80) === 0) this.#remaining = this.#length;
-    else if (this.#headerBytes === 5) return this.#refuse("a malformed remaining length");
-    return true;
-  }
-
-  /** A token bucket of one second's worth, filled up only when it is empty: the clock is not asked per packet. */
-  #mayPublish(): boolean {
-    if (this.#allowance >= 1) {
-      this.#allowance--;
-      return true;
-    }
-    const rate = this.#limits.publishRate;
-    const now = this.#clock.monotonic();
-    this.#allowance = Math.min(rate, this.#allowance + ((now - this.#allowedAt) * rate) / 1000);
-    this.#allowedAt = now;
-    const portion = Math.max(1, (rate * PORTION_MS) / 1000);
-    if (this.#allowance >= Math.min(portion, rate)) return this.#mayPublish();
-    const wait = ((portion - this.#allowance) * 1000) / rate;
-    this.#cancelRate ??= this.#clock.after(Math.max(1, wait), () => {
+  /** Whether a packet of this type is not above its rate; else what is held is looked at again when it is not. */
+  #isInTime(type: number): boolean {
+    const bucket =
+      type === PUBLISH ? this.#publishes : type === SUBSCRIBE || type === UNSUBSCRIBE ? this.#subscribes : undefined;
+    const wait = bucket?.take() ?? 0;
+    if (wait === 0) return true;
+    this.#cancelRate ??= this.#clock.after(wait, () => {
       this.#cancelRate = undefined;
       this.#release();
     });
     return false;
   }
 
+  /** The CONNECT is whole: from now on its answer is awaited. */
+  #awaitLogin(): void {
+    this.#connectSeen = true;
+    if (this.#cancelDeadline === undefined) return; // answered already
+    this.#cancelDeadline();
+    this.#cancelDeadline = this.#clock.after(this.#limits.authenticateTimeout, () =>
+      this.#refuse("authenticate-timeout", "its login was not decided within mqtt.limits.authenticateTimeout"),
+    );
+  }
+
   #release(): void {
-    if (this.#held === undefined || this.destroyed) return;
+    if (this.#held === undefined || this.destroyed || this.#stopped) return;
     const held = this.#held;
     this.#held = undefined;
     this.#admit(held);
@@ -269,14 +408,40 @@ export class MqttGate extends Duplex {
     else if (this.readableLength < this.readableHighWaterMark) this._read();
   }
 
+  /** A client that we do not read may have sent what we have not seen. */
+  #watchKeepAlive(): void {
+    if (this.#mostSilent === 0 || this.destroyed) return;
+    const now = this.#clock.monotonic();
+    if (this.#held !== undefined || this.#stopped) this.#heardAt = now;
+    const left = this.#heardAt + this.#mostSilent - now;
+    if (left > 0) this.#cancelKeepAlive = this.#clock.after(left, () => this.#watchKeepAlive());
+    else
+      this.#refuse(
+        "keep-alive",
+        `said nothing for 1.5 times its keep-alive of ${this.#mostSilent / KEEP_ALIVE_FACTOR_MS} s`,
+      );
+  }
+
+  /** Ends a connection whose client has violated the protocol; what it sent before that is still taken. */
+  #cutOff({ kind, reason, returnCode }: ProtocolFault): void {
+    this.#refused("protocol", reason, kind);
+    this.answered();
+    this.#held = undefined;
+    this.#socket.pause();
+    if (returnCode !== undefined) this.#socket.write(Buffer.of(0x20, 2, 0, returnCode));
+    this.#end();
+  }
+
   #end(): void {
+    if (this.#over) return;
+    this.#over = true;
     this.push(null);
     this.#closeWithin();
   }
 
-  #refuse(reason: string): false {
+  #refuse(code: CutOffCode, reason: string): false {
     if (this.destroyed) return false;
-    this.#refused(reason);
+    this.#refused(code, reason);
     this.destroy();
     return false;
   }

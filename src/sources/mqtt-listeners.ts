@@ -1,10 +1,13 @@
 /** The broker's doors: TCP and TLS servers, how many connections may be open through all of them together. */
 import { createServer, type Server, type Socket } from "node:net";
-import { createServer as createTlsServer, type TLSSocket, type TlsOptions } from "node:tls";
 import type { ListenerConfig } from "../config/schema.ts";
 import { isLoopback } from "../identity/access.ts";
-import { clientCertificateOf } from "../identity/server-tls.ts";
+import type { ServerTls } from "../identity/server-tls.ts";
+import type { Clock } from "../kernel/clock.ts";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
+import { Headcount } from "./headcount.ts";
+import type { CutOffCode } from "./mqtt-cut-offs.ts";
+import { TlsDoor, type TurnedAway } from "./tls-door.ts";
 
 /** A connection that is ready to speak MQTT, and what is known of the other side. */
 export interface Arrival {
@@ -24,11 +27,16 @@ export interface BoundListener {
 
 export interface ListenersOptions {
   readonly maxConnections: number;
+  /** From one address, loopback excepted; 0: no limit. */
+  readonly maxConnectionsPerAddress: number;
   /** Longest TLS handshake, in milliseconds. */
   readonly handshakeTimeout: number;
+  readonly clock: Pick<Clock, "now">;
   readonly arrived: (arrival: Arrival) => void;
   /** A connection was turned away before it could speak MQTT. */
-  readonly refused: (why: "limit" | "tls", reason: string, address: string | undefined) => void;
+  readonly refused: (why: CutOffCode, reason: string, address: string | undefined, client?: TurnedAway) => void;
+  /** A client that had been let in was sent off, because its certificate is accepted no longer. */
+  readonly expelled: (client: TurnedAway, address: string | undefined) => void;
   readonly failed: (error: Error) => void;
 }
 
@@ -38,12 +46,16 @@ const KEEP_ALIVE_MS = 60_000;
 export class MqttListeners {
   readonly #options: ListenersOptions;
   readonly #servers: Server[] = [];
+  /** By the listener's key in the configuration. */
+  readonly #doors = new Map<string, TlsDoor>();
   readonly #bound: BoundListener[] = [];
   readonly #sockets = new Set<Socket>();
+  readonly #ofAddress: Headcount<Socket>;
   #closed: Promise<void>[] = [];
 
   constructor(options: ListenersOptions) {
     this.#options = options;
+    this.#ofAddress = new Headcount(options.maxConnectionsPerAddress);
   }
 
   /** Connections open now, those in their TLS handshake included. */
@@ -60,8 +72,8 @@ export class MqttListeners {
    * Binds one listener and says what was bound. `key` names it in the configuration, for errors.
    * @throws GatewayError where the address or port cannot be had.
    */
-  async listen(listener: ListenerConfig, tls: TlsOptions | undefined, key: string): Promise<BoundListener> {
-    const server = tls === undefined ? this.#plain() : this.#secure(tls);
+  async listen(listener: ListenerConfig, tls: ServerTls | undefined, key: string): Promise<BoundListener> {
+    const server = tls === undefined ? this.#plain() : this.#secure(tls, key);
     await new Promise<void>((resolve, reject) => {
       server.once("error", (error) => reject(listenFault(error, listener, key)));
       server.listen({ host: listener.bind, port: listener.port }, resolve);
@@ -74,6 +86,11 @@ export class MqttListeners {
     const bound = { bind: listener.bind, port, tls: tls !== undefined };
     this.#bound.push(bound);
     return bound;
+  }
+
+  /** Gives a TLS listener new material; `key` as it was given to `listen`. */
+  renew(key: string, tls: ServerTls): void {
+    this.#doors.get(key)?.renew(tls);
   }
 
   /** Lets nobody in any more; who is in stays. */
@@ -97,40 +114,42 @@ export class MqttListeners {
     return server;
   }
 
-  #secure(tls: TlsOptions): Server {
-    const { handshakeTimeout, refused } = this.#options;
-    const server = createTlsServer({ ...tls, handshakeTimeout, allowHalfOpen: true });
-    // Before the handshake begins: an unfinished one is a connection too.
-    server.prependListener("connection", (socket: Socket) => this.#admit(socket));
-    server.on("secureConnection", (socket: TLSSocket) => {
-      const certificate = clientCertificateOf(socket);
-      if (certificate.kind !== "unacceptable" && !(certificate.kind === "none" && tls.rejectUnauthorized === true)) {
-        this.#arrive(socket, certificate.kind === "verified" ? certificate.name : undefined);
-        return;
-      }
-      const reason = certificate.kind === "unacceptable" ? certificate.reason : "no certificate";
-      refused("tls", reason, socket.remoteAddress);
-      socket.destroy();
+  #secure(tls: ServerTls, key: string): Server {
+    const { handshakeTimeout, clock, refused, expelled } = this.#options;
+    const door = new TlsDoor({
+      tls,
+      handshakeTimeout,
+      clock,
+      began: (socket) => this.#admit(socket),
+      arrived: (socket, name) => this.#arrive(socket, name),
+      refused: (client, address) => refused("tls", client.reason, address, client),
+      expelled,
     });
-    server.on("tlsClientError", (error, socket) => {
-      refused("tls", codeOf(error) ?? messageOf(error), socket.remoteAddress);
-      socket.destroy(); // Node.js leaves it open
-    });
-    return server;
+    this.#doors.set(key, door);
+    return door.server;
   }
 
   #admit(socket: Socket): boolean {
-    if (this.#sockets.size >= this.#options.maxConnections) {
-      this.#options.refused(
-        "limit",
-        `${this.#options.maxConnections} connections, the most allowed, are open`,
-        socket.remoteAddress,
-      );
+    const { maxConnections, maxConnectionsPerAddress, refused } = this.#options;
+    const address = socket.remoteAddress;
+    if (this.#sockets.size >= maxConnections) {
+      const reason = `${maxConnections} connections, the most allowed (mqtt.limits.maxConnections), are open`;
+      refused("connections", reason, address);
+      socket.destroy();
+      return false;
+    }
+    const counted = countedAddress(address);
+    if (counted !== undefined && !this.#ofAddress.enter(counted, socket)) {
+      const reason = `${maxConnectionsPerAddress} connections from its address, the most allowed (mqtt.limits.maxConnectionsPerAddress), are open`;
+      refused("connections-per-address", reason, address);
       socket.destroy();
       return false;
     }
     this.#sockets.add(socket);
-    socket.once("close", () => this.#sockets.delete(socket));
+    socket.once("close", () => {
+      this.#sockets.delete(socket);
+      if (counted !== undefined) this.#ofAddress.leave(counted, socket);
+    });
     return true;
   }
 
@@ -140,6 +159,11 @@ export class MqttListeners {
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
     this.#options.arrived({ socket, address: address ?? "unknown", loopback: isLoopback(address), certificateName });
   }
+}
+
+/** An address as it is counted: an IPv4 one alike on either kind of socket; programs of this machine are not counted. */
+function countedAddress(address: string | undefined): string | undefined {
+  return isLoopback(address) ? undefined : (address ?? "unknown").replace(/^::ffff:(?=\d+\.)/i, "");
 }
 
 function listenFault(error: Error, listener: ListenerConfig, key: string): GatewayError {

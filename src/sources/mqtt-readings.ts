@@ -10,55 +10,81 @@
  *  - while the intake is saturated, or refuses, nothing new is handed over that its sender would send again; per connection at most
  *    what one read brought waits, and it goes with the connection.
  *
- * A PUBLISH that is not allowed is acknowledged and goes no further, as one that cannot be read (MQTT 3.1.1, section 3.3.5,
- * leaves only that or closing the connection, and a device that is cut off sends the same thing for ever). The engine
- * cannot drop a message whose hook called back without an error, and closes the connection with one; so it gets another
- * topic, which nobody can subscribe to.
+ * A PUBLISH that is not allowed is acknowledged and goes no further (MQTT 3.1.1, section 3.3.5, leaves only that or closing
+ * the connection, and a device that is cut off sends the same thing for ever). Nor does one in which any reading claims a
+ * source that its sender may not speak for: its other readings are taken, but no subscriber gets to see the claim.
  */
 import { isUtf8 } from "node:buffer";
 import type { Client, PublishPacket } from "aedes";
 import { parseJson } from "../codec/json.ts";
+import type { ClientIdentity } from "../identity/access.ts";
+import type { AccessControl } from "../identity/access-control.ts";
 import type { Clock } from "../kernel/clock.ts";
 import { messageOf } from "../kernel/errors.ts";
-import type { Intake, Origin } from "./intake.ts";
+import type { Admission, Intake, Origin } from "./intake.ts";
+import { CutOff } from "./mqtt-cut-offs.ts";
 import type { RouteMatch, Routes } from "./routes.ts";
 import { type Committing, fingerprintOf, type Session } from "./session-store.ts";
 import { covers, type TopicFilter } from "./topics.ts";
 
-type Done = (error?: Error | null) => void;
+export type Done = (error?: Error | null) => void;
 
 /** A client as this part sees it. */
 export interface Publisher {
   readonly client: Client;
+  readonly identity: ClientIdentity;
   readonly session: Session;
   /** What is to be done for it, in order, once the intake is relieved. */
   readonly parked: (() => void)[];
   /** Its connection, which is not read while anything is parked. */
-  readonly gate: { hold(): void; goOn(): void };
+  readonly gate: { hold(by: object): void; goOn(by: object): void };
 }
 
-/** QoS 2 packets that one session may have open, between PUBLISH and PUBREL. */
-export const MAX_UNRELEASED = 1000;
-/** The engine's own prefix: no client may publish or subscribe there, and `#` does not cover it. */
-const NOWHERE = "$SYS/discarded";
-const NOTHING = Buffer.alloc(0);
 const BYTE_ORDER_MARK = 0xfeff;
 const UNREADABLE = Symbol("unreadable");
 
 export class MqttReadings {
   readonly #intake: Intake;
+  readonly #access: AccessControl;
   readonly #routes: Routes;
   readonly #retained: readonly TopicFilter[];
   readonly #clock: Clock;
+  readonly #maxInflightQos2: number;
   readonly #parked = new Set<Publisher>();
+  #awaitsRelief = false;
+  readonly #withheld = new WeakSet<PublishPacket>();
   #outstanding = 0;
   #settled: (() => void) | undefined;
 
-  constructor(parts: { intake: Intake; routes: Routes; retained: readonly TopicFilter[]; clock: Clock }) {
+  constructor(parts: {
+    intake: Intake;
+    access: AccessControl;
+    routes: Routes;
+    retained: readonly TopicFilter[];
+    clock: Clock;
+    /** QoS 2 packets that one session may have open, between PUBLISH and PUBREL. */
+    maxInflightQos2: number;
+  }) {
     this.#intake = parts.intake;
+    this.#access = parts.access;
     this.#routes = parts.routes;
     this.#retained = parts.retained;
     this.#clock = parts.clock;
+    this.#maxInflightQos2 = parts.maxInflightQos2;
+  }
+
+  /**
+   * Counts a PUBLISH of QoS 2, allowed or not, until its PUBREL. Returns why the client is to be cut off where it has as many
+   * open as it may have; a copy of one that is open is none more.
+   */
+  open({ client, session: { inflight } }: Publisher, { qos, messageId = 0 }: PublishPacket): CutOff | undefined {
+    if (qos !== 2 || client.closed || inflight.has(messageId)) return undefined;
+    if (inflight.size < this.#maxInflightQos2) {
+      inflight.add(messageId);
+      return undefined;
+    }
+    const reason = `more than ${this.#maxInflightQos2} QoS 2 messages without PUBREL, mqtt.limits.maxInflightQos2`;
+    return new CutOff("qos2-in-flight", reason);
   }
 
   /** Takes a PUBLISH (or a will) that is allowed; calls back when it may be acknowledged and forwarded. */
@@ -67,13 +93,7 @@ export class MqttReadings {
     const route = this.#routes.match(packet.topic);
     // A connection that has ended leaves only its will.
     const isWill = publisher.client.closed;
-    if (
-      packet.qos === 2 &&
-      !isWill &&
-      publisher.session.received.size + publisher.session.committing.size >= MAX_UNRELEASED
-    ) {
-      done(new Error(`more than ${MAX_UNRELEASED} QoS 2 messages that were not released`));
-    } else if (route === undefined) done();
+    if (route === undefined) done();
     else if (isWill || (packet.qos === 0 && this.#intake.refusing)) {
       this.#takeUnacknowledged(publisher, packet, route, done);
     } else if (this.#held || publisher.parked.length > 0) {
@@ -82,13 +102,27 @@ export class MqttReadings {
   }
 
   /** Lets a PUBLISH that is not allowed be acknowledged, and go no further. */
-  discard(client: Client, packet: PublishPacket, reason: string, done: Done): void {
+  discard(
+    client: Client,
+    packet: PublishPacket,
+    reason: string,
+    done: Done,
+    as: "unauthorised" | "invalid" = "unauthorised",
+  ): void {
     const origin: Origin = { kind: "mqtt", name: "mqtt", source: client.id, via: packet.topic };
-    this.#intake.refuse("unauthorised", reason, packet.payload, origin);
-    packet.topic = NOWHERE;
-    packet.payload = NOTHING;
-    packet.retain = false;
+    this.#intake.refuse(as, reason, packet.payload, origin);
+    this.#withheld.add(packet);
     done();
+  }
+
+  /** Whether a packet is acknowledged and forwarded to nobody, nor retained. */
+  isWithheld(packet: PublishPacket): boolean {
+    return this.#withheld.has(packet);
+  }
+
+  /** The source that a topic names for the readings in it. */
+  sourceIn(topic: string): string | undefined {
+    return this.#routes.match(topic)?.source;
   }
 
   /** The connection has ended: what it had not handed over yet was never acknowledged, and is forgotten. */
@@ -120,26 +154,31 @@ export class MqttReadings {
   }
 
   #takeUnacknowledged(publisher: Publisher, packet: PublishPacket, route: RouteMatch, done: Done): void {
-    const origin = originOf(publisher.client, packet, route);
+    const origin = this.#originOf(publisher, packet, route);
     const payload = this.#decode(packet, origin);
-    if (payload !== UNREADABLE) this.#intake.submit(payload, origin);
+    if (payload !== UNREADABLE) this.#keepBack(packet, this.#intake.submit(payload, origin));
     done();
   }
 
   #takeAcknowledged(publisher: Publisher, packet: PublishPacket, route: RouteMatch, done: Done): void {
     const release = packet.qos === 2 ? this.#once(publisher, packet, done) : done;
     if (release === undefined) return;
-    const origin = originOf(publisher.client, packet, route);
+    const origin = this.#originOf(publisher, packet, route);
     const payload = this.#decode(packet, origin);
     if (payload === UNREADABLE) {
       release();
       return;
     }
     this.#outstanding++;
-    this.#intake.submit(payload, origin, () => {
+    const admission = this.#intake.submit(payload, origin, () => {
       release();
       if (--this.#outstanding === 0) this.#settled?.();
     });
+    this.#keepBack(packet, admission);
+  }
+
+  #keepBack(packet: PublishPacket, { unauthorised }: Admission): void {
+    if (unauthorised > 0) this.#withheld.add(packet);
   }
 
   /** What to call when a QoS 2 PUBLISH is committed; `undefined` where it is a copy and has been dealt with. */
@@ -189,10 +228,20 @@ export class MqttReadings {
   }
 
   #park(publisher: Publisher, task: () => void): void {
-    if (this.#parked.size === 0) this.#intake.onceRelieved(() => this.#unpark());
+    this.#awaitRelief();
     publisher.parked.push(task);
-    publisher.gate.hold();
+    publisher.gate.hold(this);
     this.#parked.add(publisher);
+  }
+
+  /** One listener at most, however often clients come back while the intake takes nothing. */
+  #awaitRelief(): void {
+    if (this.#awaitsRelief) return;
+    this.#awaitsRelief = true;
+    this.#intake.onceRelieved(() => {
+      this.#awaitsRelief = false;
+      this.#unpark();
+    });
   }
 
   /** Does what was parked, connection by connection, until the intake is saturated again. */
@@ -205,20 +254,26 @@ export class MqttReadings {
       }
       if (publisher.parked.length > 0) break;
       this.#parked.delete(publisher);
-      publisher.gate.goOn();
+      publisher.gate.goOn(this);
     }
-    if (this.#parked.size > 0) this.#intake.onceRelieved(() => this.#unpark());
+    if (this.#parked.size > 0) this.#awaitRelief();
   }
-}
 
-function originOf(client: Client, packet: PublishPacket, route: RouteMatch): Origin {
-  const origin: { -readonly [key in keyof Origin]: Origin[key] } = {
-    kind: "mqtt",
-    name: "mqtt",
-    source: route.source ?? client.id,
-    via: packet.topic,
-  };
-  if (route.class !== undefined) origin.class = route.class;
-  if (route.priority !== undefined) origin.priority = route.priority;
-  return origin;
+  #originOf({ identity }: Publisher, packet: PublishPacket, route: RouteMatch): Origin {
+    const origin: { -readonly [key in keyof Origin]: Origin[key] } = {
+      kind: "mqtt",
+      name: "mqtt",
+      source: route.source ?? this.#access.ownSource(identity),
+      via: packet.topic,
+    };
+    if (route.class !== undefined) origin.class = route.class;
+    if (route.priority !== undefined) origin.priority = route.priority;
+    if (identity.name !== undefined) {
+      origin.objection = (source) => {
+        const decision = this.#access.decide({ action: "speak", identity, source, topicSource: route.source });
+        return decision.allowed ? undefined : decision.reason;
+      };
+    }
+    return origin;
+  }
 }

@@ -4,9 +4,12 @@
  */
 import type { Clock } from "../kernel/clock.ts";
 
-/** Why a port is not open. `missing`: there is no such device; `denied`: it may not be opened; `failed`: all else. */
+/**
+ * Why a port is not open. `missing`: there is no such device; `ambiguous`: several fit; `denied`: it may not be opened;
+ * `failed`: all else.
+ */
 export interface PortFault {
-  readonly kind: "missing" | "denied" | "failed";
+  readonly kind: "missing" | "ambiguous" | "denied" | "failed";
   /** For the operator: what is wrong, and where it is known what to do. */
   readonly detail: string;
 }
@@ -36,6 +39,10 @@ export interface LineSettings {
   readonly dataBits: 5 | 6 | 7 | 8;
   readonly parity: "none" | "even" | "odd";
   readonly stopBits: 1 | 1.5 | 2;
+  readonly flowControl: "none" | "rtscts" | "xonxoff";
+  /** States of the lines while the port is open. */
+  readonly dtr: boolean;
+  readonly rts: boolean;
 }
 
 /** What opening needs from outside; `signal` gives an attempt up. */

@@ -94,16 +94,18 @@ export class ReadingsIntake implements Intake {
   submit(payload: unknown, origin: Origin, committed?: () => void): Admission {
     const receivedAt = this.#clock.now();
     const readings: Observation[] = [];
+    const unauthorisedBefore = this.#refused.unauthorised;
     const refused = Array.isArray(payload)
       ? this.#takeAll(payload, origin, receivedAt, readings)
       : this.#take(payload, origin, receivedAt, readings, true);
+    const unauthorised = this.#refused.unauthorised - unauthorisedBefore;
     if (readings.length === 0) {
       if (committed !== undefined) process.nextTick(committed);
-      return { accepted: 0, duplicates: 0, refused };
+      return { accepted: 0, duplicates: 0, refused, unauthorised };
     }
     if (committed === undefined && this.#outbox.refusing) {
       this.#countRefusal("outbox-full", origin, readings.length);
-      return { accepted: 0, duplicates: 0, refused: refused + readings.length };
+      return { accepted: 0, duplicates: 0, refused: refused + readings.length, unauthorised };
     }
     const counts = this.#countsOf(origin);
     const { accepted, duplicates, copies } = this.#outbox.append(readings, receivedAt, () => {
@@ -115,7 +117,7 @@ export class ReadingsIntake implements Intake {
     counts.duplicates += duplicates;
     counts.lastReadingAt = receivedAt;
     const devices = this.#note(origin, readings, copies, receivedAt);
-    return { accepted, duplicates, refused };
+    return { accepted, duplicates, refused, unauthorised };
   }
 
   refuse(reason: RefusalReason, detail: string, raw: Uint8Array | string, origin: Origin): void {
@@ -177,12 +179,15 @@ export class ReadingsIntake implements Intake {
     const result = isReading(reading)
       ? normalise(reading, defaultsOf(origin, receivedAt), this.#ids)
       : ({ kind: "refused", detail: "not a JSON object" } as const);
-    if (result.kind === "observation") {
+    const objection = result.kind === "observation" ? origin.objection?.(result.observation.source) : undefined;
+    if (result.kind === "observation" && objection === undefined) {
       into.push(result.observation);
       return 0;
     }
-    this.#countRefusal("invalid", origin);
-    if (keep) this.#keep("invalid", result.detail, textOf(reading), origin);
+    const reason = result.kind === "refused" ? "invalid" : "unauthorised";
+    this.#countRefusal(reason, origin);
+    if (keep)
+      this.#keep(reason, result.kind === "refused" ? result.detail : (objection ?? ""), textOf(reading), origin);
     return 1;
   }
 

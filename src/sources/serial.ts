@@ -5,20 +5,22 @@
  * never disturbs another port and never ends the gateway. A serial line has no acknowledgements: while too much waits for
  * its commit the port is not read, and the little that the operating system can hold is all that is held.
  */
-import { Counter } from "prom-client";
+import { Counter, type CounterConfiguration } from "prom-client";
 import type { Decoder } from "../codec/decoder.ts";
-import { type Frame, LineFramer } from "../codec/framing.ts";
-import { NmeaDecoder } from "../codec/nmea.ts";
-import { CsvDecoder, JsonDecoder } from "../codec/text.ts";
+import type { Frame } from "../codec/framing.ts";
+import { defaultClassOf } from "../codec/pipeline-config.ts";
 import type { SerialPortConfig } from "../config/schema.ts";
 import type { Clock } from "../kernel/clock.ts";
 import type { Conditions } from "../kernel/conditions.ts";
-import { GatewayError } from "../kernel/errors.ts";
 import type { Logger, Telemetry } from "../kernel/telemetry.ts";
+import type { DeviceRoots } from "../kernel/usb-serial.ts";
 import { openDevicePort } from "./device-port.ts";
 import type { Intake, Origin } from "./intake.ts";
+import { LineWatch, throttleCounter } from "./line-watch.ts";
 import { openNetworkPort } from "./network-port.ts";
 import type { OpenOutcome, Port, PortFault, PortSurroundings } from "./port.ts";
+import { placeOf, placeText } from "./port-place.ts";
+import { checkPipeline, discardDetail, FrameStream, loadPipeline, type Pipeline } from "./serial-pipeline.ts";
 
 export interface SerialParts {
   readonly intake: Intake;
@@ -27,6 +29,8 @@ export interface SerialParts {
   readonly random: () => number;
   readonly conditions: Conditions;
   readonly telemetry: Telemetry;
+  /** Where USB adapters are looked up; by default the machine's own folders. */
+  readonly devices?: DeviceRoots;
 }
 
 /** `open`: being read; `waiting`: not open, tried again by itself; `closed`: not started, or stopped. */
@@ -37,10 +41,14 @@ export interface SerialStatus {
   readonly detail?: string;
 }
 
-type DiscardCounter = Counter<"port" | "reason">;
+interface DiscardCounters {
+  readonly frames: Counter<"port" | "reason">;
+  readonly bytes: Counter<"port" | "reason">;
+}
 
 const CONDITION_CODES = {
   missing: "serial-port-missing",
+  ambiguous: "serial-port-ambiguous",
   denied: "serial-permission",
   failed: "serial-failed",
 } as const satisfies Record<PortFault["kind"], string>;
@@ -50,44 +58,69 @@ const CONDITION_CODES = {
  * Throws a `GatewayError` `CONFIG_INVALID` where a port lacks what its codec needs.
  */
 export function createSerialSources(ports: readonly SerialPortConfig[], parts: SerialParts): SerialSource[] {
-  const discarded: DiscardCounter = new Counter({
-    name: "summit_edge_serial_frames_discarded_total",
-    help: "Frames of a serial port that were given up before they could be decoded, by reason.",
+  const labels: Pick<CounterConfiguration<"port" | "reason">, "labelNames" | "registers"> = {
     labelNames: ["port", "reason"],
     registers: [parts.telemetry.metrics],
-  });
-  return ports.map((port) => new SerialSource(port, parts, discarded));
+  };
+  const discarded: DiscardCounters = {
+    frames: new Counter({
+      name: "summit_edge_serial_frames_discarded_total",
+      help: "Frames of a serial port, and stretches of noise, that were given up before they could be decoded, by reason.",
+      ...labels,
+    }),
+    bytes: new Counter({
+      name: "summit_edge_serial_discarded_bytes_total",
+      help: "Bytes of a serial port that were given up before they could be decoded, by reason.",
+      ...labels,
+    }),
+  };
+  const throttled = throttleCounter(parts.telemetry.metrics);
+  return ports.map((port) => new SerialSource(port, parts, discarded, throttled));
 }
 
 export class SerialSource {
   readonly #config: SerialPortConfig;
   readonly #parts: SerialParts;
-  readonly #discarded: DiscardCounter;
+  readonly #discarded: DiscardCounters;
+  readonly #throttled: Counter<"port">;
+  readonly #watch: LineWatch;
   readonly #log: Logger;
-  readonly #decoder: Decoder;
   readonly #origin: Origin;
   readonly #stopping = new AbortController();
   #running: Promise<void> | undefined;
   #status: Pick<SerialStatus, "state" | "detail"> = { state: "closed" };
   #port: Port | undefined;
+  /** Where the port was found last. */
+  #device: string | undefined;
   /** Whether the port is paused until the intake has room again. */
   #heldBack = false;
+  /** Waits for the end of a pause for too much having come; `undefined` where there is none. */
+  #cancelThrottle: (() => void) | undefined;
+  #reopen = (): void => {};
   /** Faults since data last flowed; a device that is not there is none. */
   #failures = 0;
 
-  constructor(config: SerialPortConfig, parts: SerialParts, discarded: DiscardCounter) {
+  constructor(config: SerialPortConfig, parts: SerialParts, discarded: DiscardCounters, throttled: Counter<"port">) {
     this.#config = config;
     this.#parts = parts;
     this.#discarded = discarded;
+    this.#throttled = throttled;
+    this.#watch = new LineWatch(config, {
+      clock: parts.clock,
+      conditions: parts.conditions,
+      isHeldBack: () => this.#heldBack,
+      reopen: () => this.#reopen(),
+      throttle: (ms) => this.#throttle(ms),
+    });
     this.#log = parts.telemetry.log.child({ component: `serial:${config.name}` });
-    this.#decoder = createDecoder(config);
+    checkPipeline(config);
     this.#origin = {
       kind: "serial",
       name: config.name,
       source: config.source ?? config.name,
-      class: config.class ?? this.#decoder.defaultClass,
+      class: config.class ?? defaultClassOf(config.codec),
       ...(config.priority === undefined ? {} : { priority: config.priority }),
-      via: config.path,
+      via: placeText(config),
     };
   }
 
@@ -114,13 +147,14 @@ export class SerialSource {
   async #keepOpen(attempted: () => void): Promise<void> {
     const { clock } = this.#parts;
     const { signal } = this.#stopping;
+    const pipeline = await loadPipeline(this.#config);
     while (!signal.aborted) {
-      const outcome = await openPort(this.#config, { clock, signal });
+      const outcome = await this.#open({ clock, signal });
       let fault: PortFault | undefined;
       if (outcome.kind === "open") {
         this.#opened(outcome.port);
         attempted();
-        fault = await this.#readUntilClosed(outcome.port);
+        fault = await this.#readUntilClosed(outcome.port, pipeline);
       } else {
         fault = outcome;
       }
@@ -133,26 +167,43 @@ export class SerialSource {
     attempted();
   }
 
+  async #open(surroundings: PortSurroundings): Promise<OpenOutcome> {
+    const place = await placeOf(this.#config, this.#parts.devices);
+    if (place.kind !== "found") return place;
+    this.#device = place.path;
+    if (place.path.startsWith("tcp://")) return openNetworkPort(place.path, surroundings);
+    return openDevicePort(place.path, this.#config, surroundings);
+  }
+
   #opened(port: Port): void {
     this.#port = port;
     this.#status = { state: "open" };
-    this.#parts.conditions.clearAll(`serial:${this.#config.name}`);
-    this.#log.info({ path: this.#config.path }, "serial port open");
+    for (const code of Object.values(CONDITION_CODES)) {
+      this.#parts.conditions.clear(`serial:${this.#config.name}`, code);
+    }
+    this.#watch.opened();
+    this.#log.info({ path: placeText(this.#config), device: this.#device }, "serial port open");
     if (this.#heldBack) port.pause();
   }
 
   /** Why the port went; `undefined` where it was stopped. */
-  async #readUntilClosed(port: Port): Promise<PortFault | undefined> {
-    const framer = new LineFramer(this.#config.maxFrameBytes);
+  async #readUntilClosed(port: Port, { decoder, framer }: Pipeline): Promise<PortFault | undefined> {
+    const stream = new FrameStream(framer(), this.#parts.clock, (frames) => this.#take(frames, decoder));
     const { signal } = this.#stopping;
     const fault = await new Promise<PortFault | undefined>((resolve) => {
       const stop = (): void => void port.close().then(() => resolve(undefined));
       if (signal.aborted) return stop();
       signal.addEventListener("abort", stop, { once: true });
+      this.#reopen = () => {
+        signal.removeEventListener("abort", stop);
+        stop();
+      };
       port.read({
         onData: (chunk) => {
           this.#failures = 0;
-          this.#take(framer.push(chunk));
+          this.#watch.heard(chunk);
+          stream.push(chunk);
+          this.#watch.settle(chunk);
         },
         onClosed: (reason) => {
           signal.removeEventListener("abort", stop);
@@ -161,26 +212,41 @@ export class SerialSource {
       });
     });
     this.#port = undefined;
-    this.#take(framer.end());
+    stream.end();
+    this.#cancelThrottle?.();
+    this.#cancelThrottle = undefined;
+    this.#watch.closed();
     return fault;
   }
 
-  #take(frames: readonly Frame[]): void {
+  #take(frames: readonly Frame[], decoder: Decoder): void {
     const { intake, clock } = this.#parts;
     for (const frame of frames) {
       if (frame.kind === "discarded") {
-        this.#discarded.inc({ port: this.#config.name, reason: frame.reason });
-        // A frame that was cut when the port went was never said to its end: nothing to refuse.
-        if (frame.reason === "unfinished") continue;
-        const detail = `a frame of ${frame.length} bytes where ${this.#config.maxFrameBytes} are allowed`;
-        intake.refuse("invalid", detail, frame.bytes, this.#origin);
+        this.#watch.judged("discarded");
+        this.#discarded.frames.inc({ port: this.#config.name, reason: frame.reason });
+        this.#discarded.bytes.inc({ port: this.#config.name, reason: frame.reason }, frame.length);
+        const detail = discardDetail(frame, this.#config);
+        if (detail !== undefined) intake.refuse("invalid", detail, frame.bytes, this.#origin);
         continue;
       }
-      const decoded = this.#decoder.decode(frame.bytes, clock.monotonic());
-      if (decoded.kind === "reading") intake.submit(decoded.payload, this.#origin);
+      const decoded = decoder.decode(frame.bytes, clock.monotonic(), clock.now());
+      this.#watch.judged(decoded.kind === "refused" ? "refused" : "good");
+      if (decoded.kind === "reading") intake.submit(decoded.payload, this.#originOf(decoded.class));
       else if (decoded.kind === "refused") intake.refuse("invalid", decoded.detail, frame.bytes, this.#origin);
     }
     if (intake.saturated) this.#holdBack();
+  }
+
+  /**
+   * The codec's class for this kind of reading counts where the port names none of its own, or just the codec's usual one: on a
+   * port of class `position`, wind is still wind.
+   */
+  #originOf(ownClass: string | undefined): Origin {
+    const { class: portClass } = this.#config;
+    if (ownClass === undefined) return this.#origin;
+    if (portClass !== undefined && portClass !== defaultClassOf(this.#config.codec)) return this.#origin;
+    return { ...this.#origin, class: ownClass };
   }
 
   #holdBack(): void {
@@ -189,7 +255,18 @@ export class SerialSource {
     this.#port?.pause();
     this.#parts.intake.onceRelieved(() => {
       this.#heldBack = false;
-      this.#port?.resume();
+      this.#watch.resumed();
+      if (this.#cancelThrottle === undefined) this.#port?.resume();
+    });
+  }
+
+  #throttle(ms: number): void {
+    this.#throttled.inc({ port: this.#config.name });
+    this.#port?.pause();
+    this.#cancelThrottle?.();
+    this.#cancelThrottle = this.#parts.clock.after(ms, () => {
+      this.#cancelThrottle = undefined;
+      if (!this.#heldBack) this.#port?.resume();
     });
   }
 
@@ -213,29 +290,5 @@ export class SerialSource {
     const ceiling = Math.max(initial, Math.min(max, initial * 2 ** this.#failures));
     this.#failures++;
     return initial + this.#parts.random() * (ceiling - initial);
-  }
-}
-
-function openPort(config: SerialPortConfig, surroundings: PortSurroundings): Promise<OpenOutcome> {
-  if (config.path.startsWith("tcp://")) return openNetworkPort(config.path, surroundings);
-  return openDevicePort(config.path, config, surroundings);
-}
-
-function createDecoder(config: SerialPortConfig): Decoder {
-  switch (config.codec) {
-    case "json":
-      return new JsonDecoder();
-    case "nmea0183":
-      return new NmeaDecoder();
-    case "csv":
-      if (config.columns === undefined) {
-        throw new GatewayError({
-          code: "CONFIG_INVALID",
-          op: "serial.configure",
-          message: `serial port ${config.name} has codec csv but no columns`,
-          hint: "Name the columns in order, for example columns: [temperature_c, humidity_pct].",
-        });
-      }
-      return new CsvDecoder(config.columns, config.separator);
   }
 }

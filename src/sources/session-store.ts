@@ -4,8 +4,11 @@
  *
  * aedes-persistence keeps all of that without bounds. Here it keeps only the subscriptions and the retained messages, each
  * counted before they reach it; the rest is kept per session, so that it ends with the session:
- *  - a client that is away has at most `offlineQueue` messages waiting, the oldest dropped first;
- *  - at most `maxSessions` sessions of clients that are away; the one away for longest is forgotten;
+ *  - a client that is away has at most `offlineQueue` messages waiting, the oldest dropped first; all that waits for
+ *    acknowledgements and absent clients is at most `maxQueuedBytes`;
+ *  - at most `maxSessions` sessions of clients that are away, for `sessionExpiry`, those with nothing in them included, for CONNACK
+ *    tells whether there was one (MQTT 3.1.1, section 3.1.2.4). The one away for longest is forgotten, one with nothing in it first;
+ *  - a client has at most `maxSubscriptions` topic filters; all of them together are bounded as well, by their levels;
  *  - retained messages are bounded in number and bytes.
  * Nothing here survives a restart, and no reading depends on it: readings are in the outbox before they come here.
  */
@@ -13,23 +16,33 @@ import { hash } from "node:crypto";
 import { Readable } from "node:stream";
 import type { AedesPublishPacket, Client, Subscription } from "aedes";
 import aedesMemoryPersistence from "aedes-persistence";
+import type { MqttLimits } from "../config/schema.ts";
+import type { ClientIdentity, SessionHolder } from "../identity/access.ts";
+import type { Clock } from "../kernel/clock.ts";
+import { AbsentSessions } from "./absent-sessions.ts";
+import { levelsOf } from "./client-limits.ts";
+import { covers, parseTopicFilter, type TopicFilter } from "./topics.ts";
 
-/** Subscriptions of one client. */
-export const MAX_SUBSCRIPTIONS_PER_CLIENT = 128;
+/** Levels of all topic filters together: each costs some 300 bytes. Ten filters of five levels for 1,000 clients. */
+export const MAX_FILTER_LEVELS = 50_000;
+/** What the sessions of absent clients hold together: levels of filters, and QoS 2 packets that were not released. */
+const MAX_ABSENT_WEIGHT = 20_000;
 /** Messages sent to one connected subscriber with a persistent session that it has not acknowledged; the oldest are forgotten. */
 const MAX_UNACKNOWLEDGED = 1000;
-/** Payload bytes waiting for absent subscribers, over all; beyond it nothing more is kept for them. */
-const MAX_OFFLINE_BYTES = 64 * 1024 * 1024;
-export const MAX_RETAINED_MESSAGES = 1000;
-export const MAX_RETAINED_BYTES = 8 * 1024 * 1024;
+/** What a message that waits costs besides its payload and topic. */
+const MESSAGE_BYTES = 256;
 
 /** A message on its way to a client, or a PUBREL in its place (QoS 2). */
 interface OutgoingPacket {
+  readonly cmd?: string | undefined;
   readonly brokerId?: string | undefined;
   readonly brokerCounter?: number | undefined;
+  readonly topic?: string | undefined;
   readonly payload?: string | Buffer | undefined;
   messageId?: number | undefined;
+  qos?: number;
 }
+type QoS = Subscription["qos"];
 type Identified = { readonly messageId?: number | undefined };
 /** The aedes objects that stand for a client: itself, or only its id. */
 type ClientRef = Pick<Client, "id">;
@@ -38,19 +51,30 @@ type ClientRef = Pick<Client, "id">;
 export class Session {
   readonly clientId: string;
   readonly clean: boolean;
+  /** Whether the connection that it has now goes on with it, rather than having begun it. */
+  resumed = false;
+  /** Who used it last: another one, but of the same verified name, may go on with it. */
+  owner: ClientIdentity;
   /** 2 for a moment, when a connection pushes out an older one. */
   connections = 0;
-  /** Topic filters that the client was granted. */
-  readonly filters = new Set<string>();
+  /** Topic filters that the client was granted, and the QoS of each. */
+  readonly filters = new Map<string, { readonly filter: TopicFilter; readonly qos: QoS }>();
   /** QoS 2 packets that were taken and not yet released: their fingerprints, by packet identifier. */
   readonly received = new Map<number, string>();
   /** QoS 2 packets whose readings wait for their commit, by packet identifier. */
   readonly committing = new Map<number, Committing>();
+  /** QoS 2 packets between PUBLISH and PUBREL, those included that are on their way into the two above. */
+  readonly inflight = new Set<number>();
   outgoing: OutgoingPacket[] = [];
+  /** What `outgoing` holds, as `maxQueuedBytes` counts it. */
+  outgoingBytes = 0;
+  /** Levels of `filters`. */
+  filterLevels = 0;
 
-  constructor(clientId: string, clean: boolean) {
+  constructor(clientId: string, clean: boolean, owner: ClientIdentity) {
     this.clientId = clientId;
     this.clean = clean;
+    this.owner = owner;
   }
 
   get idle(): boolean {
@@ -67,18 +91,32 @@ export interface Committing {
 }
 
 /** What tells one PUBLISH from another that bears the same packet identifier: its topic and payload. */
-export function fingerprintOf(packet: Pick<AedesPublishPacket, "topic" | "payload">): string {
-  return `${hash("sha1", packet.payload, "base64")} ${packet.topic}`;
+export function fingerprintOf({ topic, payload }: Pick<AedesPublishPacket, "topic" | "payload">): string {
+  return `${hash("sha1", payload, "base64")} ${topic.length > 64 ? hash("sha1", topic, "base64") : topic}`;
 }
 
 export interface SessionStoreOptions {
   /** Messages kept per absent subscriber. */
   readonly offlineQueue: number;
-  /** Sessions kept of clients that are away. */
-  readonly maxSessions: number;
+  readonly limits: SessionLimits;
+  readonly clock: Clock;
   /** Told when a bound made the store forget or not keep something. */
-  readonly dropped: (what: "offline-message" | "retained-message" | "session", clientId: string | undefined) => void;
+  readonly dropped: (what: Dropped, clientId: string | undefined) => void;
 }
+
+/** A client that has subscribed to a topic, by one of its filters. */
+interface Subscriber {
+  readonly clientId: string;
+  readonly qos: number;
+}
+
+/** Bytes and milliseconds. */
+export type SessionLimits = Pick<
+  MqttLimits,
+  "maxSubscriptions" | "maxQueuedBytes" | "maxRetainedMessages" | "maxRetainedBytes" | "maxSessions" | "sessionExpiry"
+>;
+
+export type Dropped = "offline-message" | "retained-message" | "subscription" | "session" | "expired-session";
 
 /** The half of aedes-persistence that is used; its own types describe only a callback form that aedes no longer uses. */
 interface MemoryPersistence {
@@ -88,7 +126,7 @@ interface MemoryPersistence {
   addSubscriptions(client: ClientRef, subscriptions: readonly Subscription[]): Promise<void>;
   removeSubscriptions(client: ClientRef, filters: readonly string[]): Promise<void>;
   subscriptionsByClient(client: ClientRef): Promise<Subscription[]>;
-  subscriptionsByTopic(topic: string): Promise<{ clientId: string }[]>;
+  subscriptionsByTopic(topic: string): Promise<Subscriber[]>;
   cleanSubscriptions(client: ClientRef): Promise<void>;
   destroy(): Promise<void>;
 }
@@ -103,7 +141,7 @@ function settled<T>(value: T): PromiseLike<T> {
 }
 const DONE: Promise<void> = Promise.resolve();
 const DONE_AT_ONCE = settled(undefined);
-const NOBODY = settled<{ clientId: string }[]>([]);
+const NOBODY = settled<Subscriber[]>([]);
 
 export class SessionStore {
   readonly #options: SessionStoreOptions;
@@ -111,15 +149,28 @@ export class SessionStore {
   readonly #sessions = new Map<string, Session>();
   /** Which session a connection belongs to: after a clean reconnect, late calls for the old one must not touch the new. */
   readonly #ofClient = new WeakMap<ClientRef, Session>();
-  /** Sessions of clients that are away, the one away for longest first. */
-  readonly #absent = new Set<Session>();
+  readonly #absent: AbsentSessions<Session>;
   readonly #retainedBytes = new Map<string, number>();
   #retainedTotal = 0;
-  #offlineBytes = 0;
+  #queuedBytes = 0;
   #subscriptions = 0;
+  #filterLevels = 0;
 
   constructor(options: SessionStoreOptions) {
     this.#options = options;
+    const { maxSessions, sessionExpiry } = options.limits;
+    this.#absent = new AbsentSessions({
+      clock: options.clock,
+      max: maxSessions,
+      maxWeight: MAX_ABSENT_WEIGHT,
+      expiry: sessionExpiry,
+      weigh: ({ filterLevels, inflight }) => filterLevels + inflight.size,
+      isEmpty: ({ idle }) => idle,
+      forget: (session, why) => {
+        this.#forget(session);
+        options.dropped(why, session.clientId);
+      },
+    });
   }
 
   /** Sessions known, connected or away. */
@@ -127,14 +178,32 @@ export class SessionStore {
     return this.#sessions.size;
   }
 
-  /** A client was let in. A clean session starts afresh, another goes on where there is one. */
-  opened(client: Client): Session {
+  /** Who holds the session of a client id; `undefined` where there is none. */
+  holderOf(clientId: string): SessionHolder | undefined {
+    const session = this.#sessions.get(clientId);
+    return session === undefined ? undefined : { name: session.owner.name, connected: session.connections > 0 };
+  }
+
+  /** Forgets sessions, present or away, by whom they belong to. */
+  forgetOf(isMeant: (owner: ClientIdentity) => boolean): void {
+    for (const session of [...this.#sessions.values()]) if (isMeant(session.owner)) this.#forget(session);
+  }
+
+  /**
+   * A client was let in. A clean session starts afresh, another goes on where there is one of the same verified name's (or
+   * of nobody's): what was kept for somebody else is forgotten, not handed over.
+   */
+  opened(client: Client, owner: ClientIdentity): Session {
+    this.#absent.expire();
     const known = this.#sessions.get(client.id);
-    const resumed = known !== undefined && !known.clean && !client.clean;
+    const resumed = known !== undefined && !known.clean && !client.clean && known.owner.name === owner.name;
     if (known !== undefined && !resumed) this.#forget(known);
-    const session = resumed ? known : new Session(client.id, client.clean);
-    if (this.#absent.delete(session)) this.#offlineBytes -= bytesOf(session.outgoing);
+    const session = resumed ? known : new Session(client.id, client.clean, owner);
+    this.#absent.delete(session);
+    if (session.connections === 0) resetInflight(session);
+    session.owner = owner;
     session.connections++;
+    session.resumed = resumed;
     this.#sessions.set(client.id, session);
     this.#ofClient.set(client, session);
     return session;
@@ -143,19 +212,14 @@ export class SessionStore {
   /** A connection that was opened has ended. */
   closed(client: Client): void {
     const session = this.#ofClient.get(client);
-    if (session === undefined || --session.connections > 0 || this.#sessions.get(session.clientId) !== session) return;
+    if (session === undefined || --session.connections > 0 || !this.#isCurrent(session)) return;
     const excess = session.outgoing.length - this.#options.offlineQueue;
-    if (excess > 0) session.outgoing.splice(0, excess);
-    if (session.clean || session.idle) {
+    for (let index = 0; index < excess; index++) this.#takeOut(session, 0);
+    if (session.clean) {
       this.#forget(session);
       return;
     }
     this.#absent.add(session);
-    this.#offlineBytes += bytesOf(session.outgoing);
-    if (this.#absent.size <= this.#options.maxSessions) return;
-    const [longestAway] = this.#absent;
-    if (longestAway !== undefined) this.#forget(longestAway);
-    this.#options.dropped("session", longestAway?.clientId);
   }
 
   /** Subscriptions granted to clients, present or absent. */
@@ -163,18 +227,48 @@ export class SessionStore {
     return this.#subscriptions;
   }
 
-  /** A client was granted a topic filter; `false` where it has as many as it may have. */
-  grant(session: Session, filter: string): boolean {
-    if (session.filters.has(filter)) return true;
-    if (session.filters.size >= MAX_SUBSCRIPTIONS_PER_CLIENT) return false;
-    session.filters.add(filter);
-    if (this.#sessions.get(session.clientId) === session) this.#subscriptions++;
+  /** A client was granted a topic filter; `false` where it is none, or where there are as many as there may be. */
+  grant(session: Session, text: string, qos: QoS): boolean {
+    const filter = parseTopicFilter(text);
+    if (filter === undefined) return false;
+    const isNew = !session.filters.has(text);
+    const levels = isNew ? levelsOf(text) : 0;
+    if (isNew && !this.#hasRoom(session, levels)) {
+      this.#options.dropped("subscription", session.clientId);
+      return false;
+    }
+    session.filters.set(text, { filter, qos });
+    session.filterLevels += levels;
+    if (isNew && this.#isCurrent(session)) {
+      this.#subscriptions++;
+      this.#filterLevels += levels;
+    }
     return true;
+  }
+
+  #hasRoom(session: Session, levels: number): boolean {
+    const { maxSubscriptions } = this.#options.limits;
+    return session.filters.size < maxSubscriptions && this.#filterLevels + levels <= MAX_FILTER_LEVELS;
+  }
+
+  /** The highest QoS that a client was granted for a topic (MQTT-3.3.5-1); `undefined` where no filter of its covers that. */
+  grantedQos(session: Session, topic: string): QoS | undefined {
+    let highest: QoS | undefined;
+    for (const { filter, qos } of session.filters.values()) {
+      if (highest === 2) break;
+      if (qos > (highest ?? -1) && covers(filter, topic)) highest = qos;
+    }
+    return highest;
   }
 
   /** A client gave a topic filter up, or may not have it any more. */
   revoke(session: Session, filter: string): void {
-    if (session.filters.delete(filter) && this.#sessions.get(session.clientId) === session) this.#subscriptions--;
+    if (!session.filters.delete(filter)) return;
+    const levels = levelsOf(filter);
+    session.filterLevels -= levels;
+    if (!this.#isCurrent(session)) return;
+    this.#subscriptions--;
+    this.#filterLevels -= levels;
   }
 
   // What aedes calls, by its names.
@@ -184,6 +278,7 @@ export class SessionStore {
   }
 
   async destroy(): Promise<void> {
+    this.#absent.stop();
     await this.#memory.destroy();
   }
 
@@ -191,15 +286,16 @@ export class SessionStore {
     const before = this.#retainedBytes.get(packet.topic);
     const bytes = packet.payload.length;
     if (bytes > 0) {
+      const { maxRetainedBytes, maxRetainedMessages } = this.#options.limits;
       const total = this.#retainedTotal - (before ?? 0) + bytes;
-      if (total > MAX_RETAINED_BYTES || (before === undefined && this.#retainedBytes.size >= MAX_RETAINED_MESSAGES)) {
+      if (total > maxRetainedBytes || (before === undefined && this.#retainedBytes.size >= maxRetainedMessages)) {
         this.#options.dropped("retained-message", undefined);
         return DONE;
       }
       this.#retainedBytes.set(packet.topic, bytes);
     } else this.#retainedBytes.delete(packet.topic);
     this.#retainedTotal += bytes - (before ?? 0);
-    return this.#memory.storeRetained(packet);
+    return this.#memory.storeRetained({ ...packet, payload: ownCopy(packet.payload) });
   }
 
   createRetainedStreamCombi(filters: readonly string[]): Readable {
@@ -219,14 +315,16 @@ export class SessionStore {
   }
 
   removeSubscriptions(client: Client, filters: readonly string[]): Promise<void> {
-    return this.#memory.removeSubscriptions(client, filters);
+    const granted = this.#ofClient.get(client)?.filters;
+    const held = filters.filter((filter) => granted?.has(filter));
+    return held.length === 0 ? DONE : this.#memory.removeSubscriptions(client, held);
   }
 
   subscriptionsByClient(client: ClientRef): Promise<Subscription[]> {
     return this.#memory.subscriptionsByClient(client);
   }
 
-  subscriptionsByTopic(topic: string): PromiseLike<{ clientId: string }[]> {
+  subscriptionsByTopic(topic: string): PromiseLike<Subscriber[]> {
     return this.#subscriptions > 0 ? this.#memory.subscriptionsByTopic(topic) : NOBODY;
   }
 
@@ -234,43 +332,53 @@ export class SessionStore {
     return this.#memory.cleanSubscriptions(client);
   }
 
-  outgoingEnqueue(subscriber: { clientId: string }, packet: AedesPublishPacket): PromiseLike<void> {
+  outgoingEnqueue(subscriber: Subscriber, packet: AedesPublishPacket): PromiseLike<void> {
     return this.outgoingEnqueueCombi([subscriber], packet);
   }
 
-  outgoingEnqueueCombi(subscribers: readonly { clientId: string }[], packet: AedesPublishPacket): PromiseLike<void> {
-    for (const { clientId } of subscribers) {
+  outgoingEnqueueCombi(subscribers: readonly Subscriber[], packet: AedesPublishPacket): PromiseLike<void> {
+    for (const { clientId, qos } of subscribers) {
       const session = this.#sessions.get(clientId);
-      if (session !== undefined) this.#enqueue(session, packet);
+      if (session !== undefined) this.#enqueue(session, packet, qos < packet.qos ? qos : packet.qos);
     }
     return DONE_AT_ONCE;
   }
 
   /** Never fails: what a bound has dropped in the meantime is sent all the same. */
   outgoingUpdate(client: Client, packet: OutgoingPacket): Promise<void> {
-    const queue = this.#ofClient.get(client)?.outgoing ?? [];
+    const session = this.#ofClient.get(client);
+    if (session === undefined) return DONE;
+    const queue = session.outgoing;
     const sent = queue.findIndex((kept) => isSameMessage(kept, packet));
     if (sent >= 0) {
       const kept = queue[sent];
       if (kept !== undefined) kept.messageId = packet.messageId;
       return DONE;
     }
+    if (packet.cmd === "publish") return DONE;
     const released = queue.findIndex((kept) => kept.messageId === packet.messageId);
-    if (released >= 0) queue[released] = packet;
+    if (released >= 0) this.#account(session, costOf(packet) - costOf(queue.splice(released, 1, packet)[0]));
     return DONE;
   }
 
   /** Takes out what a packet identifier stands for, or, before one was given, the message itself. */
   outgoingClearMessageId(client: Client, packet: OutgoingPacket): Promise<OutgoingPacket | undefined> {
-    const queue = this.#ofClient.get(client)?.outgoing ?? [];
-    const at = queue.findIndex((kept) =>
+    const session = this.#ofClient.get(client);
+    if (session === undefined) return Promise.resolve(undefined);
+    const at = session.outgoing.findIndex((kept) =>
       packet.messageId === undefined ? isSameMessage(kept, packet) : kept.messageId === packet.messageId,
     );
-    return Promise.resolve(at < 0 ? undefined : queue.splice(at, 1)[0]);
+    return Promise.resolve(at < 0 ? undefined : this.#takeOut(session, at));
   }
 
+  /** What a client that is back is sent; DUP where it was sent before (MQTT-3.3.1-1). */
   outgoingStream(client: Client): Readable {
-    return Readable.from([...(this.#ofClient.get(client)?.outgoing ?? [])]);
+    const outgoing = this.#ofClient.get(client)?.outgoing ?? [];
+    return Readable.from(
+      outgoing.map((packet) =>
+        packet.messageId === undefined || packet.cmd !== "publish" ? packet : { ...packet, dup: true },
+      ),
+    );
   }
 
   incomingStorePacket(client: Client, packet: AedesPublishPacket): Promise<void> {
@@ -288,7 +396,9 @@ export class SessionStore {
   }
 
   incomingDelPacket(client: Client, packet: Identified): Promise<void> {
-    this.#ofClient.get(client)?.received.delete(packet.messageId ?? 0);
+    const session = this.#ofClient.get(client);
+    session?.received.delete(packet.messageId ?? 0);
+    session?.inflight.delete(packet.messageId ?? 0);
     return DONE;
   }
 
@@ -312,31 +422,53 @@ export class SessionStore {
     return Readable.from([]);
   }
 
-  #enqueue(session: Session, packet: AedesPublishPacket): void {
+  #enqueue(session: Session, packet: AedesPublishPacket, qos: number): void {
     const last = session.outgoing.at(-1);
-    if (last !== undefined && isSameMessage(last, packet)) return; // two filters of one client cover the topic
-    const absent = session.connections === 0;
-    const limit = absent ? this.#options.offlineQueue : MAX_UNACKNOWLEDGED;
-    const bytes = packet.payload.length;
+    if (last !== undefined && isSameMessage(last, packet)) {
+      // Two filters of one client cover the topic.
+      if ((last.qos ?? 0) < qos) last.qos = qos;
+      return;
+    }
+    const limit = session.connections === 0 ? this.#options.offlineQueue : MAX_UNACKNOWLEDGED;
     if (limit === 0) return;
-    if (absent && this.#offlineBytes + bytes > MAX_OFFLINE_BYTES) {
+    const { maxQueuedBytes } = this.#options.limits;
+    const bytes = costOf(packet);
+    while (session.outgoing.length >= limit || session.outgoingBytes + bytes > maxQueuedBytes / 2) {
+      if (this.#takeOut(session, 0) === undefined) break;
+      this.#options.dropped("offline-message", session.clientId);
+    }
+    if (session.outgoingBytes + bytes > maxQueuedBytes / 2 || this.#queuedBytes + bytes > maxQueuedBytes) {
       this.#options.dropped("offline-message", session.clientId);
       return;
     }
-    session.outgoing.push({ ...packet, messageId: undefined });
-    if (absent) this.#offlineBytes += bytes;
-    if (session.outgoing.length <= limit) return;
-    const oldest = session.outgoing.shift();
-    if (absent) this.#offlineBytes -= oldest?.payload?.length ?? 0;
-    this.#options.dropped("offline-message", session.clientId);
+    session.outgoing.push({ ...packet, payload: ownCopy(packet.payload), qos, messageId: undefined });
+    this.#account(session, bytes);
+  }
+
+  #takeOut(session: Session, at: number): OutgoingPacket | undefined {
+    const [packet] = session.outgoing.splice(at, 1);
+    if (packet !== undefined) this.#account(session, -costOf(packet));
+    return packet;
+  }
+
+  #account(session: Session, bytes: number): void {
+    session.outgoingBytes += bytes;
+    this.#queuedBytes += bytes;
+  }
+
+  /** Whether it is the one of its client id: not one that a clean connection has replaced. */
+  #isCurrent(session: Session): boolean {
+    return this.#sessions.get(session.clientId) === session;
   }
 
   #forget(session: Session): void {
-    if (this.#absent.delete(session)) this.#offlineBytes -= bytesOf(session.outgoing);
-    if (this.#sessions.get(session.clientId) === session) {
+    this.#absent.delete(session);
+    if (this.#isCurrent(session)) {
       this.#sessions.delete(session.clientId);
       this.#subscriptions -= session.filters.size;
+      this.#filterLevels -= session.filterLevels;
     }
+    this.#account(session, -session.outgoingBytes);
     session.outgoing = [];
     if (!session.clean) void this.#memory.cleanSubscriptions({ id: session.clientId });
   }
@@ -346,6 +478,21 @@ function isSameMessage(one: OutgoingPacket, other: OutgoingPacket): boolean {
   return one.brokerId === other.brokerId && one.brokerCounter === other.brokerCounter && one.brokerId !== undefined;
 }
 
-function bytesOf(packets: readonly OutgoingPacket[]): number {
-  return packets.reduce((sum, { payload }) => sum + (payload?.length ?? 0), 0);
+/** What a message costs while it waits. */
+function costOf(packet: OutgoingPacket | undefined): number {
+  return MESSAGE_BYTES + (packet?.payload?.length ?? 0) + (packet?.topic?.length ?? 0);
+}
+
+/** A payload is a window on what was read from its socket together with it; one that is kept must not keep all of that. */
+function ownCopy(payload: string | Buffer): string | Buffer {
+  if (typeof payload === "string" || payload.buffer.byteLength <= 2 * payload.length) return payload;
+  const copy = Buffer.allocUnsafeSlow(payload.length);
+  payload.copy(copy);
+  return copy;
+}
+
+/** What a client that comes back may still release. */
+function resetInflight({ inflight, received, committing }: Session): void {
+  inflight.clear();
+  for (const id of [...received.keys(), ...committing.keys()]) inflight.add(id);
 }

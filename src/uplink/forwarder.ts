@@ -12,6 +12,7 @@
  */
 import type { Registry } from "prom-client";
 import type { UplinkConfig } from "../config/schema.ts";
+import type { Audit } from "../kernel/audit.ts";
 import type { Clock } from "../kernel/clock.ts";
 import type { Conditions } from "../kernel/conditions.ts";
 import { messageOf } from "../kernel/errors.ts";
@@ -51,6 +52,8 @@ export interface ForwarderParts {
   readonly conditions: Conditions;
   readonly log: Logger;
   readonly metrics: Registry;
+  /** Hears how a replay ended; nobody, where this is left out. */
+  readonly audit?: Audit;
 }
 
 export type ForwarderState = "stopped" | "idle" | "sending" | "waiting" | "refusing";
@@ -122,6 +125,7 @@ export class Forwarder {
       lastSeq: () => source.lastSeq(),
       onChange: () => this.#wake(),
     });
+    transport.onRenewed(() => this.#line.renewed());
     this.#size = new BatchSize(config.batch);
     this.#progress = new Progress(clock, transport.longestPostMs + STUCK_MARGIN_MS);
     this.#deadLetterLog = new DeadLetterLog(log, clock);

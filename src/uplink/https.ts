@@ -3,13 +3,13 @@
  * contract (section 5). It does not know what an answer means, and tries nothing again but a request that met a
  * connection which the server had already closed.
  */
-import { readFile } from "node:fs/promises";
 import http from "node:http";
 import https from "node:https";
-import { createSecureContext, type SecureContext } from "node:tls";
 import type { UplinkConfig } from "../config/schema.ts";
 import type { Clock } from "../kernel/clock.ts";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
+import type { Reloads } from "../kernel/reloading.ts";
+import { Credentials } from "./credentials.ts";
 import { type ExchangeSettings, exchange, longestExchangeMs } from "./exchange.ts";
 import type { Exchange, NoAnswer, Transport, UplinkRequest } from "./transport.ts";
 
@@ -54,9 +54,9 @@ function isLoopback(hostname: string): boolean {
   return hostname === "localhost" || hostname === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(hostname);
 }
 
-interface Credentials {
-  readonly authorization: string | undefined;
-}
+const REDACTED = "[redacted]";
+/** A shorter value in the address's query is a version or a switch. */
+const SHORTEST_SECRET = 6;
 
 export interface HttpsTransportParts {
   /** `url` must be set; so says `uplinkUrl`. */
@@ -64,6 +64,7 @@ export interface HttpsTransportParts {
   readonly clock: Pick<Clock, "after">;
   /** The gateway's version, for `user-agent`. */
   readonly version: string;
+  readonly reloads: Reloads;
 }
 
 export class HttpsTransport implements Transport {
@@ -74,16 +75,23 @@ export class HttpsTransport implements Transport {
   readonly #userAgent: string;
   readonly #url: URL;
   readonly #secure: boolean;
+  readonly #credentials: Credentials;
+  /** What `uplink.url` may hold of a secret. */
+  readonly #querySecrets: readonly string[];
   #agent: http.Agent | undefined;
-  #credentials: Credentials | undefined;
+  #token: string | undefined;
+  #renewed: () => void = () => {};
 
   /** @throws GatewayError `UPLINK_URL_REFUSED` */
-  constructor({ config, clock, version }: HttpsTransportParts) {
+  constructor({ config, clock, version, reloads }: HttpsTransportParts) {
     this.#url = uplinkUrl(config.url ?? "");
     this.#secure = this.#url.protocol === "https:";
+    const values = [...this.#url.searchParams.values()].flatMap((value) => [value, encodeURIComponent(value)]);
+    this.#querySecrets = values.filter(({ length }) => length >= SHORTEST_SECRET);
     this.#config = config;
     this.#clock = clock;
     this.#userAgent = `summit-edge/${version}`;
+    this.#credentials = new Credentials({ config, reloads, renewed: (what) => this.#renew(what) });
     // Twice: a stale connection costs one try more.
     this.longestPostMs = 2 * longestExchangeMs(config.timeouts, config.batch.maxBytes);
     this.endpoint = {
@@ -94,18 +102,20 @@ export class HttpsTransport implements Transport {
 
   async prepare(): Promise<NoAnswer | undefined> {
     try {
-      this.#agent ??= this.#secure
-        ? new https.Agent({ ...this.#agentOptions(), secureContext: await this.#secureContext() })
-        : new http.Agent(this.#agentOptions());
+      const secureContext = this.#secure ? await this.#credentials.secureContext() : undefined;
+      this.#agent ??=
+        secureContext === undefined
+          ? new http.Agent(this.#agentOptions())
+          : new https.Agent({ ...this.#agentOptions(), secureContext });
     } catch (error) {
       const detail = `the files of uplink.tls cannot be used: ${messageOf(error)}`;
-      return { kind: "no-answer", fault: "misconfigured", code: codeOf(error) ?? "tls-files", detail };
+      return { kind: "no-answer", fault: "misconfigured", code: causeOf(error) ?? "tls-files", detail };
     }
     try {
-      this.#credentials ??= { authorization: await this.#readToken() };
+      this.#token = await this.#credentials.token();
     } catch (error) {
       const detail = `uplink.tokenFile cannot be used: ${messageOf(error)}`;
-      return { kind: "no-answer", fault: "credentials", code: codeOf(error) ?? "token-file", detail };
+      return { kind: "no-answer", fault: "credentials", code: causeOf(error) ?? "token-file", detail };
     }
     return undefined;
   }
@@ -115,20 +125,40 @@ export class HttpsTransport implements Transport {
     if (obstacle !== undefined) return obstacle;
     const settings = this.#settingsFor(request);
     const first = await exchange(settings, request.body, signal);
-    if (!first.stale) return first.exchange;
+    if (!first.stale) return this.#withoutSecrets(first.exchange);
     // What idles beside a stale connection is as old: the second try must not meet another one.
-    for (const sockets of Object.values(this.#agent?.freeSockets ?? {})) {
-      for (const socket of sockets ?? []) socket.destroy();
-    }
-    return (await exchange(settings, request.body, signal)).exchange;
+    closeIdle(this.#agent);
+    return this.#withoutSecrets((await exchange(settings, request.body, signal)).exchange);
+  }
+
+  /** A service may quote in its answer what it was sent; what it answers is logged, shown and kept. */
+  #withoutSecrets(exchange: Exchange): Exchange {
+    if (exchange.kind !== "answer") return exchange;
+    const secrets = [...(this.#token === undefined ? [] : [this.#token]), ...this.#querySecrets];
+    if (!secrets.some((secret) => exchange.body.includes(secret))) return exchange;
+    return { ...exchange, body: secrets.reduce((body, secret) => body.replaceAll(secret, REDACTED), exchange.body) };
   }
 
   forgetCredentials(): void {
-    this.#credentials = undefined;
+    this.#credentials.refused();
+  }
+
+  onRenewed(action: () => void): void {
+    this.#renewed = action;
   }
 
   close(): void {
+    this.#credentials.close();
     this.#agent?.destroy();
+  }
+
+  /** Requests under way end on the connections that they have; the next one opens another. */
+  #renew(what: "tls" | "token"): void {
+    if (what === "tls") {
+      closeIdle(this.#agent);
+      this.#agent = undefined;
+    }
+    this.#renewed();
   }
 
   #settingsFor(request: UplinkRequest): ExchangeSettings {
@@ -151,14 +181,14 @@ export class HttpsTransport implements Transport {
   }
 
   #headersFor(request: UplinkRequest): http.OutgoingHttpHeaders {
-    const authorization = this.#credentials?.authorization;
+    const token = this.#token;
     return {
       "content-type": "application/json",
       ...(request.contentEncoding === undefined ? {} : { "content-encoding": request.contentEncoding }),
       "content-length": request.body.length,
       "idempotency-key": request.idempotencyKey,
       traceparent: request.traceparent,
-      ...(authorization === undefined ? {} : { authorization }),
+      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
       accept: "application/json, application/problem+json",
       "accept-encoding": "identity",
       "user-agent": this.#userAgent,
@@ -173,24 +203,15 @@ export class HttpsTransport implements Transport {
       autoSelectFamilyAttemptTimeout: ADDRESS_ATTEMPT_MS,
     };
   }
+}
 
-  /** Made once: files that OpenSSL cannot use show here, and not as an exception of the first request. */
-  async #secureContext(): Promise<SecureContext> {
-    const { caFile, certFile, keyFile } = this.#config.tls;
-    return createSecureContext({
-      minVersion: "TLSv1.2",
-      ...(caFile === undefined ? {} : { ca: await readFile(caFile) }),
-      ...(certFile === undefined ? {} : { cert: await readFile(certFile) }),
-      ...(keyFile === undefined ? {} : { key: await readFile(keyFile) }),
-    });
+function closeIdle(agent: http.Agent | undefined): void {
+  for (const sockets of Object.values(agent?.freeSockets ?? {})) {
+    for (const socket of sockets ?? []) socket.destroy();
   }
+}
 
-  async #readToken(): Promise<string | undefined> {
-    const { tokenFile } = this.#config;
-    if (tokenFile === undefined) return undefined;
-    const token = (await readFile(tokenFile, "utf8")).trim();
-    // Anything else could not stand in a header, and the error that says so would show the token.
-    if (!/^[\x21-\x7e]+$/.test(token)) throw new Error(`${tokenFile} does not hold a token`);
-    return `Bearer ${token}`;
-  }
+/** The system's own code where a file could not be read (`ENOENT`), else ours. */
+function causeOf(error: unknown): string | undefined {
+  return (error instanceof GatewayError ? codeOf(error.cause) : undefined) ?? codeOf(error);
 }

@@ -172,6 +172,13 @@ export class Line {
     this.#gate.abandoned(permit);
   }
 
+  /** What the gateway shows to fusion is new: what failed until now is worth a try. */
+  renewed(): void {
+    if (!this.outage) return;
+    this.#gate.linkUp(this.#now());
+    this.#parts.onChange();
+  }
+
   /** Fusion answered, if only to refuse what was in the batch: no fault of the line is left. */
   answered(): void {
     this.#reachability.stop();

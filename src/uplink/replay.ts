@@ -6,6 +6,7 @@
  * lives in memory: with the daemon it ends, and says so.
  */
 import type { UplinkConfig } from "../config/schema.ts";
+import type { Audit } from "../kernel/audit.ts";
 import type { Clock } from "../kernel/clock.ts";
 import { messageOf } from "../kernel/errors.ts";
 import type { Logger } from "../kernel/telemetry.ts";
@@ -70,6 +71,8 @@ export interface ReplayParts {
   readonly metrics: UplinkMetrics;
   /** Called when `offer` is worth another call. */
   readonly onReady: () => void;
+  /** Hears how each ended. */
+  readonly audit?: Audit;
 }
 
 /** What one batch has left to send. */
@@ -319,7 +322,8 @@ export class Replay {
     run.ended = { state, at: this.#parts.clock.now() };
     const { sent, total, refused, damaged } = run;
     const fields = { ...described(run.request), sent, total, refused, damaged };
-    const { log } = this.#parts;
+    const { log, audit } = this.#parts;
+    audit?.({ action: "replay.ended", actor: "gateway", detail: { state, sent, refused, damaged } });
     if (state === "done") log.info(fields, "the replay is done");
     else if (state === "stopped") log.info(fields, `the replay has ended early: ${why}`);
     else log.warn(fields, `the replay has ended early: ${why}`);

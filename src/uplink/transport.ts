@@ -55,6 +55,8 @@ export interface Transport {
   post(request: UplinkRequest, signal: AbortSignal): Promise<Exchange>;
   /** The credentials were refused: read them again before the next request. */
   forgetCredentials(): void;
+  /** `action` is called whenever certificates or token are others than before. One action at most. */
+  onRenewed(action: () => void): void;
   /** Closes idle connections; requests under way end as `no-answer`. */
   close(): void;
 }

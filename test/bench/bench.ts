@@ -7,7 +7,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Daemon, type DaemonOptions, FIELD_NODE_OPTIONS, freePort, startScript } from "../support/daemon.ts";
 import { measureBacklog } from "./backlog.ts";
+import { measureHandshakes } from "./handshakes.ts";
 import { idleConnections, publishLoad, steadyLoad, type Target } from "./mqtt-load.ts";
+import { measureSaturatedPorts } from "./ports.ts";
+import { measureFrameCosts } from "./serial.ts";
 
 interface Figure {
   readonly name: string;
@@ -243,7 +246,74 @@ async function backlog(): Promise<void> {
   });
 }
 
-const BENCHES = { ingest, drain, memory, wear, backlog };
+async function tls(): Promise<void> {
+  const { rsa, p256, resumed } = await inFolder(measureHandshakes);
+  const [fullRsa, fullP256] = [median(rsa.full), median(p256.full)];
+  const [shortRsa, shortP256] = [median(rsa.resumed), median(p256.resumed)];
+  const ms = (a: number, b: number): string => `${a.toFixed(2)} ms against ${b.toFixed(2)} ms`;
+  note({
+    name: "full TLS handshakes, server time with RSA-2048 against P-256",
+    value: fullRsa / fullP256,
+    unit: "",
+    bound: 3,
+    is: "least",
+    detail: ms(fullRsa, fullP256),
+  });
+  note({
+    name: "the same beyond what a resumed handshake takes, which has no public-key work",
+    value: (fullRsa - shortRsa) / (fullP256 - shortP256),
+    unit: "",
+    bound: 3,
+    is: "least",
+    detail: ms(fullRsa - shortRsa, fullP256 - shortP256),
+  });
+  note({
+    name: "TLS sessions resumed",
+    value: resumed,
+    unit: "",
+    bound: 1,
+    is: "least",
+    detail: ms(shortP256, fullP256),
+  });
+}
+
+/** How many times the cost of `JSON.parse` a frame may cost. Eight ports at 115,200 baud bring some 3,000 such frames a second. */
+const MOST_TIMES_JSON_PARSE = 20;
+
+async function serial(): Promise<void> {
+  for (const { name, micros, baselineMicros } of await measureFrameCosts()) {
+    note({
+      name: `a frame of ${name}, against JSON.parse of the same reading`,
+      value: micros / baselineMicros,
+      unit: "",
+      bound: MOST_TIMES_JSON_PARSE,
+      is: "most",
+      detail: `${micros.toFixed(2)} µs against ${baselineMicros.toFixed(2)} µs`,
+    });
+  }
+}
+
+async function ports(): Promise<void> {
+  const { frames, missing, dropped, lag } = await inFolder(measureSaturatedPorts);
+  note({
+    name: "frames lost by eight serial ports saturated at 115,200 baud",
+    value: missing + dropped,
+    unit: "",
+    bound: 0,
+    is: "most",
+    detail: `of ${frames}`,
+  });
+  note({
+    name: "event loop's p99 lag meanwhile",
+    value: lag.p99,
+    unit: "ms",
+    bound: 20,
+    is: "most",
+    detail: `median ${lag.p50.toFixed(2)} ms, longest ${lag.most.toFixed(1)} ms, ${lag.samples} samples`,
+  });
+}
+
+const BENCHES = { ingest, drain, memory, wear, backlog, tls, serial, ports };
 const asJson = process.argv.includes("--json");
 const wanted = process.argv.slice(2).filter((arg) => !arg.startsWith("--"));
 for (const [name, bench] of Object.entries(BENCHES)) {

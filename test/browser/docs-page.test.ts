@@ -5,6 +5,7 @@ import type { Browser, Locator, Page } from "playwright-core";
 import { systemClock } from "#src/kernel/clock.js";
 import { HttpServer } from "#src/operations/http.js";
 import { LEAST_CONTRAST, openBrowser } from "../support/browser.ts";
+import { httpConfig } from "../support/http-config.ts";
 import { deadLetter, MemoryGatewayView, storedReading } from "../support/memory-view.ts";
 import { skipWithout } from "../support/programs.ts";
 
@@ -26,7 +27,7 @@ after(() => browser?.close());
 beforeEach(async () => {
   if (browser === undefined) return;
   view = new MemoryGatewayView();
-  const config = { bind: "127.0.0.1", port: 0 };
+  const config = httpConfig();
   server = new HttpServer({ view, config, clock: systemClock, log: pino({ level: "silent" }) });
   await server.open();
   page = await browser.newPage();

@@ -5,6 +5,7 @@ import type { Browser, Page } from "playwright-core";
 import { systemClock } from "#src/kernel/clock.js";
 import { HttpServer } from "#src/operations/http.js";
 import { LEAST_CONTRAST, openBrowser } from "../support/browser.ts";
+import { httpConfig } from "../support/http-config.ts";
 import { MemoryGatewayView } from "../support/memory-view.ts";
 import { skipWithout } from "../support/programs.ts";
 
@@ -40,7 +41,7 @@ afterEach(async () => {
 });
 
 const serverOn = (port: number) =>
-  new HttpServer({ view, config: { bind: "127.0.0.1", port }, clock: systemClock, log: pino({ level: "silent" }) });
+  new HttpServer({ view, config: httpConfig({ port }), clock: systemClock, log: pino({ level: "silent" }) });
 
 async function visit(width: number): Promise<void> {
   await page.setViewportSize({ width, height: 900 });

@@ -17,11 +17,22 @@ import { listeningIn } from "#src/cli/doctor/probe-network.js";
 import { systemClock } from "#src/kernel/clock.js";
 import { assessHealth } from "#src/operations/health.js";
 import { statusOf } from "#src/operations/status.js";
+import type { FileState } from "#src/outbox/file-state.js";
 import { MemoryGatewayView } from "../support/memory-view.ts";
 
 const NOON = Date.UTC(2026, 6, 1, 12);
 const DAY_MS = 86_400_000;
 const GIB = 2 ** 30;
+const CLOSED: FileState = { state: "closed", size: GIB, changed: "1" };
+const FILE = {
+  path: "/data/outbox.db",
+  exists: true,
+  bytes: GIB,
+  walBytes: 0,
+  maxBytes: 2 * GIB,
+  state: CLOSED,
+  untouched: true,
+};
 
 const statusNow = (view: MemoryGatewayView) =>
   statusOf(view, assessHealth(view, NOON), { now: NOON, monotonic: systemClock.monotonic() });
@@ -80,8 +91,8 @@ describe("doctor finds of files", () => {
   const file: FileFact = { key: "uplink.tls.certFile", path: "/c.pem", kind: "certificate" };
   const certificate = (fromDays: number, toDays: number) => ({
     subject: "CN=sierra-014",
-    validFrom: NOON + fromDays * DAY_MS,
-    validTo: NOON + toDays * DAY_MS,
+    notBefore: NOON + fromDays * DAY_MS,
+    notAfter: NOON + toDays * DAY_MS,
   });
   const certified = (...certificates: ReturnType<typeof certificate>[]) =>
     checkFile({ ...file, certificates }, NOON, true);
@@ -108,10 +119,14 @@ describe("doctor finds of files", () => {
     finds(checkFile(secret, NOON, true), "warn", /only for a service that runs.*LoadCredential=/);
     finds(checkFile({ ...file, fault: "EACCES" }, NOON, true), "fail", /EACCES.*chown/);
     finds(checkFile({ ...file, fault: "EACCES" }, NOON, false), "warn", /by this user/);
-    finds(checkFile({ ...file, kind: "key", mode: 0o100644 }, NOON, true), "warn", /everybody.*chmod 600 \/c\.pem/);
-    finds(checkFile({ ...file, kind: "key", mode: 0o100640 }, NOON, true), "ok", /can be read/);
+    const exposed = "everybody on this machine may read it";
+    finds(checkFile({ ...file, kind: "key", exposed }, NOON, true), "warn", /everybody.*chmod 600 \/c\.pem/);
+    finds(checkFile({ ...file, kind: "key" }, NOON, true), "ok", /can be read/);
     finds(checkFile({ ...file, kind: "key", useless: "does not belong to /d.pem" }, NOON, true), "fail", /\/d\.pem/);
     finds(checkFile({ ...file, kind: "token", useless: "does not hold a token" }, NOON, true), "fail", /one line/);
+    finds(checkFile({ ...file, kind: "passwords", useless: "x, line 3" }, NOON, true), "fail", /devices add/);
+    finds(checkFile({ ...file, kind: "rules", useless: "x, line 3" }, NOON, true), "fail", /docs\/access\.md/);
+    finds(checkFile({ ...file, kind: "rules" }, NOON, true), "ok", /can be read/);
   });
 
   test("serial devices that are missing, are none, or belong to a group", () => {
@@ -175,11 +190,30 @@ describe("doctor finds of the network", () => {
 
 describe("doctor finds of the outbox", () => {
   test("a file that was not closed, or is nearly full", () => {
-    const file = { path: "/data/outbox.db", exists: true, bytes: GIB, walBytes: 0, maxBytes: 2 * GIB };
-    finds(checkOutboxFile(file), "ok", /1\.0 GiB of 2\.0 GiB; closed cleanly/);
-    finds(checkOutboxFile({ ...file, exists: false }), "ok", /the daemon makes it/);
-    finds(checkOutboxFile({ ...file, walBytes: 4096 }), "warn", /not a clean one/);
-    finds(checkOutboxFile({ ...file, bytes: 1.9 * GIB }), "warn", /nearly full/);
+    finds(checkOutboxFile(FILE), "ok", /1\.0 GiB of 2\.0 GiB; closed cleanly/);
+    finds(checkOutboxFile({ ...FILE, walBytes: 4096, untouched: false }), "warn", /not a clean one/);
+    finds(checkOutboxFile({ ...FILE, bytes: 1.9 * GIB }), "warn", /nearly full/);
+  });
+
+  test("how the file was left, by what stands beside it, whatever a command has tidied up since", () => {
+    const left = (state: FileState | undefined) => checkOutboxFile({ ...FILE, untouched: false, state });
+    finds(left({ state: "open" }), "warn", /the last stop was not a clean one.*next start checks/);
+    finds(left({ state: "damaged", reason: "quick_check: …", attempts: 0 }), "fail", /damaged: quick_check.*repairs/);
+    finds(left({ state: "suspect", reason: "disk I/O error" }), "fail", /damaged: disk I\/O error.*repairs/);
+    finds(left({ state: "repaired-in-vain", reason: "…" }), "fail", /still cannot be opened.*Replace the card/);
+    finds(left({ state: "replacing", fresh: "a", aside: "b" }), "warn", /interrupted.*next start/);
+    finds(left(CLOSED), "warn", /changed since.*next start checks/);
+    finds(left(undefined), "warn", /not known whether it was closed/);
+  });
+
+  test("a file that is not there, and whether it ought to be", () => {
+    const gone = (state: FileState | undefined) =>
+      checkOutboxFile({ ...FILE, exists: false, bytes: 0, untouched: false, state });
+    finds(gone(undefined), "ok", /the daemon makes it/);
+    finds(gone({ ...CLOSED, known: { lastSeq: 9, ledgers: [] } }), "ok", /the daemon makes it/);
+    const known = { lastSeq: 9, ledgers: [{ ...new MemoryGatewayView().ledger(), pending: 7 }] };
+    finds(gone({ ...CLOSED, known }), "fail", /is gone; 7 readings waited in it when it was last closed.*Put it back/);
+    finds(gone({ state: "open", known }), "fail", /7 readings waited in it when it was last opened/);
   });
 
   test("a daemon that does not run, cannot be asked, or is another one", () => {

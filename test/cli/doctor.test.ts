@@ -43,6 +43,13 @@ async function running(t: TestContext): Promise<{ daemon: Daemon; file: string; 
   return { daemon, file: join(folder, "gateway.yaml"), ports };
 }
 
+/** All that it writes to its log. */
+async function textOf({ child }: Daemon): Promise<string> {
+  let text = "";
+  for await (const chunk of child.stdout ?? []) text += String(chunk);
+  return text;
+}
+
 test("a running daemon is asked how it is, and not disturbed", async (t) => {
   const { daemon, file, ports } = await running(t);
   const report = await doctor(file);
@@ -78,8 +85,14 @@ test("after a stop the outbox's files tell whether it was a clean one, and are n
   const before = files();
   assert.equal(found(await doctor(file), "outbox", /not a clean one/).level, "warn");
   assert.deepEqual(files(), before);
-  const again = await Daemon.start({ folder: daemon.folder });
+  // The command tidies the log up; what the stop was like stays.
+  assert.equal((await summitEdge(["outbox", "stats", "--config", file])).status, 0);
+  assert.equal(found(await doctor(file), "outbox", /not a clean one/).level, "warn");
+  const again = await Daemon.launch({ folder: daemon.folder, changes: { log: { level: "info" } }, log: "pipe" });
+  const log = textOf(again);
+  await again.ready();
   await again.stop();
+  assert.match(await log, /"level":"info".*"seconds":[\d.]+,.*the last stop was not a clean one: .* is whole/);
   assert.equal(found(await doctor(file), "outbox", /closed cleanly/).level, "ok");
 });
 
@@ -121,10 +134,11 @@ test("files are found missing, expired, of another key, or readable by everybody
   assert.equal(facts.get("mqtt.listeners[0].tls.certFile")?.certificates?.[0]?.subject, "CN=good");
   assert.equal(facts.get("mqtt.listeners[0].tls.keyFile")?.useless, undefined);
   assert.equal(facts.get("uplink.tls.caFile")?.fault, "ENOENT");
-  assert.ok((facts.get("uplink.tls.certFile")?.certificates?.[0]?.validTo ?? Infinity) < Date.now());
+  assert.ok((facts.get("uplink.tls.certFile")?.certificates?.[0]?.notAfter ?? Infinity) < Date.now());
   assert.match(facts.get("uplink.tls.keyFile")?.useless ?? "", /does not belong to/);
   assert.equal(facts.get("uplink.tokenFile")?.useless, "does not hold a token");
-  assert.equal((facts.get("uplink.tokenFile")?.mode ?? 0) & 0o777, 0o600);
+  assert.equal(facts.get("uplink.tokenFile")?.exposed, undefined);
+  assert.match(facts.get("mqtt.listeners[0].tls.keyFile")?.exposed ?? "", /everybody on this machine may read it/);
 });
 
 test("the way to fusion is gone up to the handshake, and not a byte further", async (t) => {

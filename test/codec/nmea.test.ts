@@ -74,7 +74,6 @@ describe("codec nmea0183", () => {
 
   it("ignores well-formed sentences that bring none", () => {
     for (const other of [
-      "$GPVTG,054.7,T,034.4,M,005.5,N,010.2,K*48",
       "$GPGSV,2,1,08,01,40,083,46,02,17,308,41,12,07,344,39,14,22,228,45*75",
       "$GPGSA,A,3,04,05,,09,12,,,24,,,,,2.5,1.3,2.1*39",
       "!AIVDM,1,1,,B,177KQJ5000G?tO`K>RA1wUbN0TKH,0*5C",

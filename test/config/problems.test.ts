@@ -12,8 +12,14 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[
   // Unknown keys.
   ["uplink:\n  batch:\n    maxReading: 5", "line 3: uplink.batch.maxReading: unknown key; did you mean `maxReadings`?"],
   ["gatway: {}", "line 1: gatway: unknown key; did you mean `gateway`?"],
-  ["http:\n  colour: red", /^line 2: http.colour: unknown key; did you mean `(bind|port)`\? known here: bind, port$/],
-  ["http:\n  address: ::1", /^line 2: http.address: unknown key; did you mean `(bind|port)`\? known here: bind, port$/],
+  [
+    "http:\n  colour: red",
+    /^line 2: http.colour: unknown key; did you mean `\w+`\? known here: bind, port, tls, auth, /,
+  ],
+  [
+    "http:\n  address: ::1",
+    /^line 2: http.address: unknown key; did you mean `\w+`\? known here: bind, port, tls, auth, /,
+  ],
   ["foo: 1", /^line 1: foo: unknown key; did you mean `\w+`\? known here: gateway, /],
   ["uplink: { token: x }", "line 1: uplink.token: unknown key; did you mean `tokenFile`?"],
   ["dataDir: /x", /^line 1: dataDir: unknown key; did you mean `gateway.dataDir`\? known here: gateway, /],
@@ -78,15 +84,58 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[
     "mqtt: { listeners: [{ bind: ::1, port: 1 }, { bind: ::1, port: 1 }] }",
     /mqtt.listeners\[1\]: mqtt.listeners\[0\] listens on ::1 port 1 already/,
   ],
+  [
+    "http: { bind: 0.0.0.0 }",
+    /^line 1: http.bind: 0\.0\.0\.0 is not loopback: .*set http\.tls\.certFile and http\.tls\.keyFile/,
+  ],
+  ["http: { bind: 192.168.1.7, auth: always }", /^line 1: http.bind: 192\.168\.1\.7 is not loopback/],
+  ["http: { bind: 127.0.0.1.evil.example }", /^line 1: http.bind: .* is not loopback/],
+  ["http: { bind: '::', tls: { certFile: /a } }", "line 1: http.tls.keyFile: is missing: TLS needs it"],
+  ["http: { cors: ['*'] }", /^line 1: http.cors\[0\]: must name origins one by one/],
+  ["http: { cors: ['https://console.example/'] }", /^line 1: http.cors\[0\]: must be an origin/],
+  ["http: { cors: ['null'] }", /^line 1: http.cors\[0\]: must be an origin/],
   ["mqtt: { listeners: [{ bind: 127.0.0.1, port: 8480 }] }", /mqtt.listeners\[0\]: http listens on/],
-  ["mqtt: { passwordFile: x }", /^line 1: mqtt.passwordFile: is not built yet/],
-  ["mqtt: { aclFile: x }", /^line 1: mqtt.aclFile: is not built yet/],
+  ["mqtt: { sources: [{ user: 'a/b', names: [x] }] }", /^line 1: mqtt.sources\[0\].user: must match pattern/],
+  ["mqtt: { sources: [{ user: a }] }", /^line 1: mqtt.sources\[0\].names: is missing/],
   ["mqtt: { routes: [{ topic: 'a/{clas}' }] }", /routes\[0\].topic: level `\{clas\}` must be/],
   ["mqtt: { routes: [{ topic: 'a/x{class}' }] }", /level `x\{class\}` must be/],
   ["mqtt: { routes: [{ topic: '{class}/{class}' }] }", /stands in it twice/],
   ["mqtt: { routes: [{ topic: '{source}/{device}' }] }", /both name the source/],
   ["mqtt: { routes: [{ topic: 'a/#/b' }] }", /# must be the last level/],
   ["mqtt: { retained: ['a+'] }", /retained\[0\]: level `a\+` must be/],
+  ["serial: [{ name: a, path: /d, codec: binary }]", /serial\[0\].layout: is missing: codec binary needs/],
+  ["serial: [{ name: a, path: /d, codec: json, framing: idle }]", /serial\[0\].idle: is missing: framing idle needs/],
+  ["serial: [{ name: a, path: /d, codec: json, length: 4 }]", /serial\[0\].length: is of no use with framing lines/],
+  ["serial: [{ name: a, path: /d, codec: json, columns: [x] }]", /serial\[0\].columns: is of no use with codec json/],
+  [
+    "serial: [{ name: a, path: /d, codec: json, framing: fixed, length: 9 }]",
+    /serial\[0\].header: is missing: framing fixed finds a frame by its header or its checksum/,
+  ],
+  [
+    "serial: [{ name: a, path: /d, codec: json, framing: fixed, length: 6, header: '42 4d', checksum: { type: crc-32, from: 9 } }]",
+    /serial\[0\].checksum: reaches beyond the 6 bytes of a frame/,
+  ],
+  [
+    "serial: [{ name: a, path: /d, codec: json, framing: fixed, length: 5000, header: '42' }]",
+    /serial\[0\].length: must not be more than maxFrameBytes, which is 4096/,
+  ],
+  ["serial: [{ name: a, path: /d, codec: json, header: 42 }]", /serial\[0\].header: must be text \(put it in quotes\)/],
+  ["serial: [{ name: a, path: /d, codec: json, header: 4 }]", /header: must be text/],
+  ["serial: [{ name: a, path: /d, codec: json, header: '4' }]", /header: is not hexadecimal, two digits a byte/],
+  [
+    "serial: [{ name: a, path: /d, codec: binary, layout: { fields: [{ type: u8, length: 2, name: x }] } }]",
+    /serial\[0\].layout.fields\[0\].length: is of no use in a field of type u8/,
+  ],
+  [
+    "serial: [{ name: a, codec: json }]",
+    /serial\[0\].path: is missing: name the device file \(ls .*\), or its USB attributes/,
+  ],
+  [
+    'serial: [{ name: a, path: /d, match: { vendorId: "0403" }, codec: json }]',
+    /serial\[0\].path: stands beside `match`: leave one of them out/,
+  ],
+  ["serial: [{ name: a, match: {}, codec: json }]", /serial\[0\].match/],
+  ['serial: [{ name: a, match: { vendorId: "403" }, codec: json }]', /serial\[0\].match.vendorId/],
   ["serial: [{ name: a, path: /d, codec: csv }]", /serial\[0\].columns: is missing: codec csv/],
   [
     "serial: [{ name: a, path: /d, codec: json }, { name: a, path: /e, codec: json }]",
@@ -172,16 +221,22 @@ describe("a valid configuration", () => {
   test("is warned about what somebody should know, and loaded all the same", async (t) => {
     const { warnings } = await load(
       t,
-      "mqtt: { anonymous: always, listeners: [{ bind: 0.0.0.0, port: 1883 }, { bind: 127.0.0.1, port: 1 }] }\nhttp: { bind: 0.0.0.0 }",
+      "mqtt: { anonymous: always, listeners: [{ bind: 0.0.0.0, port: 1883 }, { bind: 127.0.0.1, port: 1 }] }",
     );
     assert.deepEqual(
       warnings.map(({ path, line }) => [path, line]),
       [
         ["mqtt.listeners[0]", 1],
-        ["http.bind", 2],
         ["uplink.url", undefined],
       ],
     );
+  });
+
+  test("may open the HTTP API to a network with TLS, and needs no TLS on loopback in any spelling", async (t) => {
+    const open = await load(t, "http: { bind: 0.0.0.0, tls: { certFile: /a, keyFile: /b } }");
+    assert.equal(open.config.http.tls?.certFile, "/a");
+    for (const bind of ["127.0.0.1", "127.3.2.1", "localhost", "::1"])
+      assert.equal((await load(t, `http: { bind: '${bind}' }`)).config.http.bind, bind);
   });
 
   test("may shorten a back-off by its longest wait alone, and the first wait then is no longer", async (t) => {

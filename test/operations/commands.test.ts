@@ -14,6 +14,7 @@ import type { Terminal } from "#src/cli/terminal.js";
 import { systemClock } from "#src/kernel/clock.js";
 import { GatewayError } from "#src/kernel/errors.js";
 import { HttpServer } from "#src/operations/http.js";
+import { httpConfig } from "../support/http-config.ts";
 import { deadLetter, MemoryGatewayView, storedReading } from "../support/memory-view.ts";
 
 let view: MemoryGatewayView;
@@ -23,7 +24,7 @@ let url: string;
 beforeEach(async () => {
   view = new MemoryGatewayView();
   view.startedAt = systemClock.monotonic() - 93_784_000;
-  const config = { bind: "127.0.0.1", port: 0 };
+  const config = httpConfig();
   server = new HttpServer({ view, config, clock: systemClock, log: pino({ level: "silent" }) });
   await server.open();
   url = `http://127.0.0.1:${server.port}`;
@@ -88,6 +89,7 @@ test("status tells a person how the gateway is", async () => {
   assert.match(text, /failing {2}serial:mast {2}port-gone {2}1 min \d s ago {2}\/dev\/ttyUSB0 is gone/);
   assert.match(text, /waiting +15, 1 critical, 2 high, 4 normal, 8 low\n/);
   assert.match(text, /in use +80\.0 KiB of 2\.0 GiB\n/);
+  assert.match(text, /kept for replay +4,200 \(121\.0 KiB\)\n/);
   assert.match(text, /writes +558 B a reading, 4\.1 commits a second \(over the last 2 h 0 min\)\n/);
   assert.match(
     text,
@@ -124,7 +126,7 @@ test("status --watch goes on through an outage of the daemon", async () => {
   const steps = [
     () => server.close(),
     async () => {
-      const config = { bind: "127.0.0.1", port: port ?? 0 };
+      const config = httpConfig({ port: port ?? 0 });
       server = new HttpServer({ view, config, clock: systemClock, log: pino({ level: "silent" }) });
       await server.open();
     },
@@ -154,7 +156,7 @@ test("without --url the configuration says where the daemon listens", async () =
   const folder = await mkdtemp(join(tmpdir(), "summit-edge-cli-"));
   try {
     const config = join(folder, "gateway.yaml");
-    await writeFile(config, `http: { bind: 0.0.0.0, port: ${server.port} }\n`);
+    await writeFile(config, `http: { bind: localhost, port: ${server.port} }\n`);
     assert.match(await run(["status", "--config", config]), /^sierra-014/);
     assert.match(await run(["outbox", "stats", "--config", config]), /waiting +15/);
   } finally {

@@ -7,6 +7,7 @@ import { Ajv } from "ajv";
 import { pino } from "pino";
 import { GatewayError } from "#src/kernel/errors.js";
 import { HttpServer } from "#src/operations/http.js";
+import { httpConfig } from "../support/http-config.ts";
 import { deadLetter, MemoryGatewayView, storedReading } from "../support/memory-view.ts";
 import { TestClock } from "../support/test-clock.ts";
 
@@ -23,7 +24,7 @@ beforeEach(async () => {
   view = new MemoryGatewayView();
   clock = new TestClock();
   view.startedAt = clock.monotonic();
-  server = new HttpServer({ view, config: { bind: "127.0.0.1", port: 0 }, clock, log: log() });
+  server = new HttpServer({ view, config: httpConfig(), clock, log: log() });
   await server.open();
 });
 afterEach(() => server.close());
@@ -285,7 +286,7 @@ test("every answer forbids sniffing, framing and keeping; the page runs only its
 });
 
 test("a port that is taken is named, with the key that changes it", async () => {
-  const config = { bind: "127.0.0.1", port: server.port ?? 0 };
+  const config = httpConfig({ port: server.port ?? 0 });
   const second = new HttpServer({ view, config, clock, log: log() });
   await assert.rejects(second.open(), (error: GatewayError) => {
     assert.equal(error.code, "PORT_TAKEN");

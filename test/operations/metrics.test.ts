@@ -38,6 +38,8 @@ test("the contract's metrics say what the gateway says", async () => {
     summit_edge_outbox_bytes: 81920,
     summit_edge_outbox_oldest_age_seconds: 61.5,
     summit_edge_outbox_wal_bytes: 4096,
+    summit_edge_outbox_kept_readings: 4200,
+    summit_edge_outbox_kept_bytes: 123_904,
     summit_edge_outbox_written_bytes_total: 5_000_000,
     summit_edge_outbox_written_bytes_per_reading: 558.2,
     summit_edge_outbox_wear_bytes_per_year: 60 * 2 ** 30,

@@ -9,16 +9,18 @@ import { type ClockQuality, type Observation, PRIORITIES } from "#src/observatio
 import type { Batch, Settlement } from "#src/outbox/batch.js";
 import { Engine, type EngineOptions } from "#src/outbox/engine.js";
 import { Gathering } from "#src/outbox/gathering.js";
-import { elapsedSince } from "#src/outbox/kept.js";
 import { MIGRATIONS } from "#src/outbox/migrations.js";
 import { ObservationWriter } from "#src/outbox/observation-text.js";
 import type { ReplayCursor, ReplaySelection } from "#src/outbox/replaying.js";
 import { Store } from "#src/outbox/store.js";
+import { type EngineModules, EngineRig } from "../support/engine-rig.ts";
+import { mutant } from "../support/mutant.ts";
 import { observation } from "../support/observations.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const NOON = Date.UTC(2026, 6, 1, 12);
 const HOUR = 3_600_000;
+const NORMAL = 2;
 const LIMITS = { maxReadings: 500, maxBytes: 512 * 1024, compression: "gzip" as const };
 const ALL: Omit<ReplaySelection, "through"> = { from: 0, to: Number.MAX_SAFE_INTEGER };
 
@@ -121,6 +123,7 @@ class Kept {
 }
 
 const whole = (batch: Batch): Settlement => ({ delivered: [{ from: 0, to: batch.count }], deadLettered: [] });
+const DEAD_LAST = { index: 9, code: "c", detail: "d" };
 const many = (count: number, changes: Partial<Observation> = {}): Observation[] =>
   Array.from({ length: count }, () => observation(changes));
 const idsOf = (sent: readonly Sent[]): string[] => sent.flatMap(({ observations }) => observations.map(({ id }) => id));
@@ -147,6 +150,30 @@ test("what was delivered is found again, as it was, under the same key, and the 
   assert.deepEqual(world.engine.books().ledgers, ledgers);
   world.restart();
   assert.deepEqual(idsOf(world.replay()), idsOf(live), "and after a restart");
+});
+
+test("how much is kept is counted along, and the same after a restart", (t) => {
+  const world = kept(t);
+  const counted = () => {
+    const { kept: along } = world.engine.books();
+    assert.deepEqual(along, world.store.kept.totals());
+    return along.readings;
+  };
+  assert.deepEqual(world.engine.books().kept, { readings: 0, bytes: 0 });
+  world.accept(many(300));
+  world.deliver();
+  assert.equal(counted(), 300);
+  world.now += HOUR / 2;
+  world.accept(many(10));
+  world.deliver((batch) => ({ delivered: [{ from: 0, to: batch.count - 1 }], deadLettered: [DEAD_LAST] }));
+  assert.equal(counted(), 309);
+  world.restart();
+  assert.equal(counted(), 309);
+  world.now += HOUR / 2;
+  world.purge();
+  assert.equal(counted(), 9);
+  world.engine.dropOldestKept();
+  assert.deepEqual(world.engine.books().kept, { readings: 0, bytes: 0 });
 });
 
 test("with nothing to keep, nothing is kept and nothing is written for it", (t) => {
@@ -286,17 +313,63 @@ test("kept readings go when they are old enough, oldest first, whatever the wall
   assert.equal(world.engine.kept().any, false);
 });
 
-test("age is elapsed time: certain within a boot, and across boots only where the wall clock was right at both ends", () => {
-  const then = { at: NOON, monotonic: 5000, boot: 1, clock: "synchronised" as ClockQuality };
-  const now = { at: NOON + 10 * HOUR, monotonic: 9000, boot: 2, clock: "synchronised" as ClockQuality };
-  assert.equal(elapsedSince(then, { ...now, boot: 1 }), 4000);
-  assert.equal(elapsedSince(then, { ...now, boot: 1, at: 0 }), 4000);
-  assert.equal(elapsedSince(then, now), 10 * HOUR);
-  for (const clock of ["unsynchronised", "stepped"] as const) {
-    assert.equal(elapsedSince(then, { ...now, clock }), 9000);
-    assert.equal(elapsedSince({ ...then, clock }, now), 9000);
-  }
-  assert.equal(elapsedSince(then, { ...now, at: NOON - HOUR }), 9000);
+/** An outbox that keeps for an hour, in which three readings have just been delivered; `goesOn` is its upkeep. */
+function keeping(t: TestContext, modules?: EngineModules) {
+  const rig = new EngineRig(t, join(temporaryFolder(t), "outbox.db"), {}, modules, { keepDelivered: HOUR });
+  const goesOn = () => {
+    rig.tend();
+    while (rig.engine.purgeKept(rig.quality));
+    return rig.engine.books().kept.readings;
+  };
+  goesOn();
+  rig.commit(NORMAL, 3);
+  assert.equal(rig.deliver(), 3);
+  return { rig, goesOn };
+}
+
+for (const [before, after, goes] of [
+  ["synchronised", "synchronised", true],
+  ["unsynchronised", "synchronised", false],
+  ["synchronised", "unsynchronised", false],
+  ["stepped", "stepped", false],
+] as const) {
+  test(`what is kept: time switched off, ${before} before and ${after} after, counts: ${goes}`, (t) => {
+    const { rig, goesOn } = keeping(t);
+    rig.quality = before;
+    rig.pass(HOUR / 4);
+    assert.equal(goesOn(), 3);
+    rig.powerCut(2 * HOUR, after);
+    assert.equal(goesOn(), goes ? 0 : 3);
+    rig.pass((3 * HOUR) / 4);
+    assert.equal(goesOn(), 0, "the time that it was on counts, in both boots");
+  });
+}
+
+test("a step of the clock does not drop what is kept, in the same boot or after a restart of the machine", (t) => {
+  const { rig, goesOn } = keeping(t);
+  rig.wall += 400 * 24 * HOUR;
+  assert.equal(goesOn(), 3);
+  rig.powerCut(0);
+  assert.equal(goesOn(), 3);
+  rig.wall += 400 * 24 * HOUR;
+  assert.equal(goesOn(), 3);
+  rig.wall = Date.UTC(1980, 0, 1);
+  rig.pass(HOUR - rig.monotonic - 1);
+  assert.equal(goesOn(), 3);
+  rig.pass(1);
+  assert.equal(goesOn(), 0, "nor does one keep it longer");
+});
+
+test("control: kept blocks that age by the wall clock are dropped by a step of it", async (t) => {
+  const wallAge = "this.#options.now() - Date.UTC(2026, 6, 1)";
+  const dist = mutant(t, "outbox/kept.js", "this.#options.ages.ageOf(oldest)", wallAge);
+  const modules = {
+    ...(await import(join(dist, "outbox/store.js"))),
+    ...(await import(join(dist, "outbox/engine.js"))),
+  };
+  const { rig, goesOn } = keeping(t, modules);
+  rig.wall += 400 * 24 * HOUR;
+  assert.equal(goesOn(), 0);
 });
 
 test("the oldest kept block can be dropped to make room, one at a time, and what waits stays", (t) => {

@@ -190,6 +190,17 @@ for (const [before, after, expires] of [
   });
 }
 
+test("a clock that was set before a power cut is no time switched off", (t) => {
+  const outbox = rig(t, { maxAge: 24 * HOUR });
+  outbox.tend();
+  outbox.commit(NORMAL, 3);
+  outbox.wall += 400 * 24 * HOUR;
+  outbox.tend();
+  outbox.powerCut(0);
+  outbox.tend();
+  assert.equal(outbox.ledger.expired, 0);
+});
+
 test("time switched off counts from when the clock is synchronised after the start", (t) => {
   const outbox = rig(t, { maxAge: 24 * HOUR });
   outbox.tend();

@@ -67,6 +67,8 @@ test("a transaction that was rolled back leaves every number as it was, and noth
   assert.equal(notices.length, 1);
   rig.commit(NORMAL, 5, 400);
   rig.deliver();
+  const { kept } = rig.engine.books();
+  assert.equal(kept.readings, 5);
   rig.commit(NORMAL, 3);
   const batch = rig.engine.lease(LEASE_ALL);
   assert.ok(batch);
@@ -74,7 +76,7 @@ test("a transaction that was rolled back leaves every number as it was, and noth
   const settlements = [{ lease: batch.lease, settlement: { delivered: [], deadLettered } }];
   // What is counted at such a time would be counted anew each second on a full disk.
   rig.store.countDeadLetters = () => assert.fail("dead letters are counted");
-  rig.store.kept.bytes = () => assert.fail("kept readings are counted");
+  rig.store.kept.totals = () => assert.fail("kept readings are counted");
   failNext(rig);
   assert.throws(() => rig.engine.commit({ blocks: [], settlements, duplicates: 0 }), /full/);
   assert.equal(notices.length, 1);
@@ -86,4 +88,9 @@ test("a transaction that was rolled back leaves every number as it was, and noth
   assert.equal(notices.length, 2);
   assert.equal(rig.engine.requeue("all").changed, 1);
   assert.equal(rig.engine.books().deadLetters, 0);
+  // After a full disk nothing is kept for a while.
+  rig.pass(60_000);
+  failNext(rig);
+  assert.throws(() => rig.deliver(), /full/);
+  assert.deepEqual(rig.engine.books().kept, kept);
 });

@@ -1,14 +1,16 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import type { ListenerConfig } from "#src/config/schema.js";
+import { systemClock } from "#src/kernel/clock.js";
 import { GatewayError } from "#src/kernel/errors.js";
 import { Authority } from "../support/authority.ts";
 import { type BrokerUnderTest, mqttConfig, startBroker } from "../support/broker-under-test.ts";
 import { missing, run } from "../support/commands.ts";
+import { loginRaw } from "../support/mtls-gateway.ts";
 
 const noMosquitto = missing("mosquitto_pub");
 const noOpenssl = missing("openssl");
@@ -89,7 +91,7 @@ describe("a TLS listener", () => {
     const socket = connect({ host: "127.0.0.1", port: ports[0] ?? 0 });
     socket.on("error", () => {});
     await new Promise((resolve) => socket.once("close", resolve));
-    assert.equal((await log.line("connection refused")).reason, "ERR_TLS_HANDSHAKE_TIMEOUT");
+    assert.equal((await log.line("connection refused")).kind, "handshake-timeout");
     while (broker.status().connections > 0) await new Promise((resolve) => setImmediate(resolve));
   });
 
@@ -104,7 +106,7 @@ describe("a TLS listener", () => {
     const second = connect({ host: "127.0.0.1", port: ports[0] ?? 0 });
     second.on("error", () => {});
     await new Promise((resolve) => second.once("close", resolve));
-    assert.equal((await log.line("connection refused")).reason, "1 connections, the most allowed, are open");
+    assert.equal((await log.line("connection refused")).code, "connections");
     first.destroy();
   });
 
@@ -114,7 +116,7 @@ describe("a TLS listener", () => {
     writeFileSync(bad, "no certificate");
     const faults: [Partial<Tls>, string, RegExp][] = [
       [{}, "CONFIG_INVALID", /mqtt\.listeners\[0\]\.tls\.certFile/],
-      [{ certFile: join(folder, "none.pem"), keyFile: bad }, "TLS_FILE_UNREADABLE", /none\.pem.*ENOENT/],
+      [{ certFile: join(folder, "none.pem"), keyFile: bad }, "FILE_UNREADABLE", /none\.pem.*ENOENT/],
       [{ certFile: bad, keyFile: bad }, "TLS_MATERIAL_INVALID", /mqtt\.listeners\[0\]\.tls/],
       [{ certFile: bad, keyFile: bad, clientCertificate: "required" }, "CONFIG_INVALID", /caFile is missing/],
     ];
@@ -157,6 +159,31 @@ describe("a listener that asks for client certificates", { skip: noMosquitto }, 
     assert.equal(broker.outbox.readings.length, 1);
   });
 
+  it("lets nobody resume a session once the certificate has expired", async (t) => {
+    const folder = temporaryFolder(t);
+    const authority = await Authority.make(folder, "site");
+    const mast = await authority.issue("mast-3");
+    const tls = { clientCertificate: "required" as const, development: true, caFile: authority.caFile };
+    let later = 0;
+    const clock = { ...systemClock, now: () => systemClock.now() + later };
+    const broker = await startBroker(t, { listeners: [{ bind: "127.0.0.1", port: 0, tls }] }, clock);
+    const options = {
+      host: "localhost",
+      port: broker.ports[0] ?? 0,
+      ca: readFileSync(caFile(broker)),
+      cert: readFileSync(mast.certFile),
+      key: readFileSync(mast.keyFile),
+    };
+    const { session } = await loginRaw("mast-3", options);
+    assert.ok(session);
+    const resumed = await loginRaw("mast-3", { ...options, session });
+    assert.deepEqual([resumed.accepted, resumed.resumed], [true, true]);
+    later = 2 * 86_400_000;
+    const expired = await loginRaw("mast-3", { ...options, session: resumed.session ?? session });
+    assert.deepEqual([expired.accepted, expired.resumed], [false, true]);
+    assert.equal((await broker.log.line("connection refused")).kind, "certificate-expired");
+  });
+
   it("treats a client without one as anonymous where it is optional, and refuses a bad one", async (t) => {
     const folder = temporaryFolder(t);
     const authority = await Authority.make(folder, "site");
@@ -166,7 +193,7 @@ describe("a listener that asks for client certificates", { skip: noMosquitto }, 
     assert.equal((await publish(broker)).status, 0);
     assert.equal((await publish(broker, ...withCertificate(mast, "mast-3"))).status, 0);
     assert.notEqual((await publish(broker, ...withCertificate(stranger, "mast-3"))).status, 0);
-    assert.match(String((await broker.log.line("connection refused")).reason), /not accepted/);
+    assert.equal((await broker.log.line("connection refused")).kind, "certificate-of-another-authority");
     assert.equal(broker.outbox.readings.length, 2);
   });
 });

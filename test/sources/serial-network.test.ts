@@ -8,6 +8,7 @@ import { Conditions } from "#src/kernel/conditions.js";
 import { createMetrics } from "#src/kernel/telemetry.js";
 import { createSerialSources, type SerialSource } from "#src/sources/serial.js";
 import { RecordingIntake } from "../support/recording-intake.ts";
+import { LINE_DEFAULTS } from "../support/serial-house.ts";
 import { TestClock } from "../support/test-clock.ts";
 import { until } from "../support/until.ts";
 
@@ -74,6 +75,7 @@ function house(path: string, random = () => 0.999_999) {
     columns: ["t", "rh"],
     separator: ",",
     reopen: REOPEN,
+    ...LINE_DEFAULTS,
   };
   const parts = { intake, clock, random, conditions, telemetry: { log, metrics: createMetrics() } };
   const [source] = createSerialSources([config], parts);

@@ -21,24 +21,12 @@ import { createMetrics } from "#src/kernel/telemetry.js";
 import { createSerialSources, type SerialSource } from "#src/sources/serial.js";
 import { PtyPair } from "../support/pty-pair.ts";
 import { RecordingIntake } from "../support/recording-intake.ts";
+import { jsonPort } from "../support/serial-house.ts";
 import { TestClock } from "../support/test-clock.ts";
 import { until } from "../support/until.ts";
 
 function portConfig(path: string, over: Partial<SerialPortConfig> = {}): SerialPortConfig {
-  return {
-    name: "mast",
-    path,
-    baudRate: 4800,
-    dataBits: 8,
-    parity: "none",
-    stopBits: 1,
-    framing: "lines",
-    maxFrameBytes: 4096,
-    codec: "json",
-    separator: ",",
-    reopen: { initial: 10, max: 40 },
-    ...over,
-  };
+  return jsonPort({ path, ...over });
 }
 
 /** All that a source needs, and what it leaves behind. */
@@ -329,7 +317,10 @@ describe("a serial source", () => {
     const holder = await start(first.sources);
     const waiter = await start(second.sources);
     assert.equal(second.conditions.list()[0]?.code, "serial-failed");
-    assert.match(second.conditions.list()[0]?.detail ?? "", /another program has .* open/);
+    assert.match(
+      second.conditions.list()[0]?.detail ?? "",
+      /is in use by this gateway itself, as another port: correct/,
+    );
     await holder.stop();
     await until("taken over", isOpen(waiter));
     assert.deepEqual(second.conditions.list(), []);

@@ -40,15 +40,29 @@ export interface Status {
   readonly conditions: readonly { readonly component: string; readonly code: string; readonly severity: string }[];
 }
 
-/** A port that nobody listens on at the moment. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve) => {
+/** Ports that the system gives to nobody by itself, in as many slices as test files may run at a time. */
+const FIRST_PORT = 12_000;
+const SLICES = 100;
+const PORTS_PER_SLICE = 200;
+let lastPort = 0;
+
+/**
+ * A port that nobody listens on, and that no other test is given meanwhile: one of the system's choice could be lent out
+ * once more, even for an outgoing connection, before the daemon listens on it.
+ */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    lastPort = (lastPort + 1) % PORTS_PER_SLICE;
+    const port = FIRST_PORT + (process.pid % SLICES) * PORTS_PER_SLICE + lastPort;
     const server = createServer();
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === "object" ? (address?.port ?? 0) : 0));
+    const free = await new Promise<boolean>((resolve) => {
+      server.once("error", () => resolve(false));
+      server.listen(port, () => resolve(true));
     });
-  });
+    if (!free) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }
 }
 
 /** A script of test/bench that prints `{"port": …}` once it listens, as a child. */
@@ -204,7 +218,8 @@ function usualConfig(folder: string, ports: Ports, uplinkUrl: string | undefined
       limits: { publishRate: 0 },
     },
     outbox: { commitDelay: { critical: "0ms", high: "0ms", normal: "0ms", low: "0ms" } },
-    http: { port: ports.http },
+    // Whoever measures may ask as often as it likes.
+    http: { port: ports.http, limits: { requestRate: 0 } },
     ...(uplinkUrl === undefined ? {} : { uplink: { url: uplinkUrl, reachability: "100ms" } }),
   };
 }

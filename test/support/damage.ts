@@ -198,8 +198,8 @@ export async function drainRestarting(
   for (let starts = 1; ; starts++) {
     const opened = await openEngine(folder);
     try {
-      const late = await opened.checked;
-      if (late !== undefined) throw Object.assign(new Error(late), { code: "SQLITE_CORRUPT" });
+      const fault = (await opened.checked)?.fault;
+      if (fault !== undefined) throw Object.assign(new Error(fault), { code: "SQLITE_CORRUPT" });
       drain(opened.engine, ids);
       return { ids, opened, starts };
     } catch (fault) {

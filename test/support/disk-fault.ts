@@ -28,9 +28,13 @@ export function failSyncs(t: Pick<TestContext, "after">, pid: number | undefined
   return inject(t, pid, SYNCS, "error=EIO");
 }
 
-/** Every write of SQLite's finds the disk full from now on. */
-export function fillForWrites(t: Pick<TestContext, "after">, pid: number | undefined): Promise<() => Promise<void>> {
-  return inject(t, pid, "pwrite64", "error=ENOSPC");
+/** Every write at a place in a file, as SQLite's all are, finds the disk full, or what else is wrong, from now on. */
+export function fillForWrites(
+  t: Pick<TestContext, "after">,
+  pid: number | undefined,
+  error: "ENOSPC" | "EDQUOT" | "EIO" = "ENOSPC",
+): Promise<() => Promise<void>> {
+  return inject(t, pid, "pwrite64", `error=${error}`);
 }
 
 /** Resolves once the fault is in force; what it resolves with ends it. */

@@ -85,6 +85,7 @@ export class MemoryGatewayView implements GatewayView {
       walBytes: 4096,
       oldestAgeSeconds: 61.5,
       deadLetters: 2,
+      kept: { readings: 4200, bytes: 123_904 },
       room: { fill: 0.2, limitedBy: "maxBytes", highWater: 0.8, lowWater: 0.6 },
     },
     uplink: {

@@ -34,9 +34,9 @@ export class PtyPair {
     return new PtyPair(device, socat, await open(far, "r+"));
   }
 
-  /** Says `text` to the port, in pieces of `pieceBytes` where that is given. */
-  async say(text: string, pieceBytes = Number.POSITIVE_INFINITY): Promise<void> {
-    const bytes = Buffer.from(text);
+  /** Says `what` to the port, in pieces of `pieceBytes` where that is given. */
+  async say(what: string | Uint8Array, pieceBytes = Number.POSITIVE_INFINITY): Promise<void> {
+    const bytes = typeof what === "string" ? Buffer.from(what) : what;
     for (let from = 0; from < bytes.length; from += pieceBytes) {
       const piece = bytes.subarray(from, from + Math.min(pieceBytes, bytes.length));
       for (let at = 0; at < piece.length; ) at += (await this.#farEnd.write(piece, at)).bytesWritten;

@@ -17,7 +17,7 @@ export class RecordingIntake implements Intake {
     const payloads = Array.isArray(payload) ? payload : [payload];
     for (const one of payloads) this.readings.push({ payload: one, origin });
     if (committed !== undefined) queueMicrotask(committed);
-    return { accepted: payloads.length, duplicates: 0, refused: 0 };
+    return { accepted: payloads.length, duplicates: 0, refused: 0, unauthorised: 0 };
   }
 
   refuse(reason: "invalid" | "unauthorised", detail: string, raw: Uint8Array | string, origin: Origin): void {

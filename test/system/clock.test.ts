@@ -1,6 +1,7 @@
 /**
  * The real daemon on a machine whose wall clock is wrong or jumps: sending never stops, nothing expires that should not, and
  * readings that the gateway stamped wrongly arrive with the right time.
+ * `CLOCK_JUMPS` sets the number of jumps from anywhere to anywhere, `CLOCK_SEED` repeats a run's choices.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -10,6 +11,7 @@ import type { MqttClient } from "mqtt";
 import { pino } from "pino";
 import { systemClock } from "#src/kernel/clock.js";
 import { BATCH_PATH, FusionService } from "#src/simulator/fusion.js";
+import { chance, seedFrom } from "../support/chance.ts";
 import { Collector, type Received } from "../support/collector.ts";
 import { Daemon, type DaemonOptions } from "../support/daemon.ts";
 import { device } from "../support/device.ts";
@@ -18,6 +20,8 @@ import { mutant } from "../support/mutant.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { until } from "../support/until.ts";
 
+const ROUNDS = Number(process.env.CLOCK_JUMPS ?? 2);
+const SEED = seedFrom("CLOCK_SEED");
 const DAY_S = 86_400;
 const options = { skip: skipWithoutFaketime };
 
@@ -102,28 +106,53 @@ const JUMPS: readonly [what: string, before: number, after: number][] = [
   ["says 1980 at the start, and is then set right", -Math.trunc(secondsSince1980()), 0],
 ];
 
-for (const [what, before, after] of JUMPS) {
-  test(`sending goes on and nothing expires when the clock ${what}`, options, async (t) => {
-    const { clock, fusion, daemon, client } = await outage(t, before);
-    clock.set(after);
-    const said = (await daemon.untilStatus(({ clock }) => clock.steps > 0)).clock;
-    assert.deepEqual([said.quality, said.steps], ["stepped", 1]);
-    assert.ok(Math.abs((said.lastStep?.seconds ?? 0) - (after - before)) < 2, `a step of ${said.lastStep?.seconds} s`);
-    await publish(client, 20, 40);
-    const back = performance.now();
-    fusion.answer = () => ({ status: 204 });
-    await until("the backlog arrives", () => fusion.received.length >= 40);
-    const ms = performance.now() - back;
-    assert.ok(ms < 10_000, `it took ${ms} ms`);
-    await publish(client, 40, 50);
-    await until("live readings arrive", () => fusion.received.length >= 50);
-    assert.deepEqual(numbersOf(fusion.received), range(50), "each once, in order");
-    assert.equal(client.connected, true, "and no device was cut off");
-    const { ledger } = await daemon.untilStatus(({ ledger }) => ledger.pending === 0);
-    assert.deepEqual([ledger.accepted, ledger.delivered, ledger.expired], [50, 50, 0]);
-    assert.equal(await daemon.stop(), 0);
-  });
+/** The clock is off by `before` seconds, and jumps within an outage, so that it is off by `after`. */
+async function goesOnAfterJump(t: TestContext, before: number, after: number): Promise<void> {
+  const { clock, fusion, daemon, client } = await outage(t, before);
+  clock.set(after);
+  const said = (await daemon.untilStatus(({ clock }) => clock.steps > 0)).clock;
+  assert.deepEqual([said.quality, said.steps], ["stepped", 1]);
+  assert.ok(Math.abs((said.lastStep?.seconds ?? 0) - (after - before)) < 2, `a step of ${said.lastStep?.seconds} s`);
+  await publish(client, 20, 40);
+  const back = performance.now();
+  fusion.answer = () => ({ status: 204 });
+  await until("the backlog arrives", () => fusion.received.length >= 40);
+  const ms = performance.now() - back;
+  assert.ok(ms < 10_000, `it took ${ms} ms`);
+  await publish(client, 40, 50);
+  await until("live readings arrive", () => fusion.received.length >= 50);
+  assert.deepEqual(numbersOf(fusion.received), range(50), "each once, in order");
+  assert.equal(client.connected, true, "and no device was cut off");
+  const { ledger } = await daemon.untilStatus(({ ledger }) => ledger.pending === 0);
+  assert.deepEqual([ledger.accepted, ledger.delivered, ledger.expired], [50, 50, 0]);
+  assert.equal(await daemon.stop(), 0);
 }
+
+for (const [what, before, after] of JUMPS) {
+  test(`sending goes on and nothing expires when the clock ${what}`, options, (t) => goesOnAfterJump(t, before, after));
+}
+
+const MOST_DAYS = 30;
+
+/** From days off either way, or from 1980, by an hour at least. */
+function anyJump(random: () => number): readonly [before: number, after: number] {
+  const off = () => Math.trunc((2 * random() - 1) * MOST_DAYS * DAY_S);
+  const before = random() < 1 / 3 ? -Math.trunc(secondsSince1980()) : off();
+  const by = off();
+  return [before, before + by + 3600 * Math.sign(by)];
+}
+
+test(
+  `sending goes on and nothing expires when the clock jumps from anywhere to anywhere, ${ROUNDS} times (seed ${SEED})`,
+  options,
+  async (t) => {
+    const random = chance(SEED);
+    for (let round = 0; round < ROUNDS; round++) {
+      const [before, after] = anyJump(random);
+      await t.test(`from ${before} s off to ${after} s`, (t) => goesOnAfterJump(t, before, after));
+    }
+  },
+);
 
 test(
   "control: a program that times its waits by wall time stops sending when the clock jumps back",

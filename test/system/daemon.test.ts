@@ -68,8 +68,8 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
     // QoS 0, and a commit that is not due for an hour: only the stop commits them.
     for (let n = 0; n < 10; n++) await client.publishAsync("observations/smoke", JSON.stringify({ n }));
     const acknowledged = client.publishAsync("observations/smoke", '{"n":10}', { qos: 1 });
-    // The broker takes one client's messages in order: the answer to this one says that all were taken.
-    await client.publishAsync("elsewhere", "", { qos: 1 });
+    // The broker takes what one client sends in order: the answer to this says that all were taken.
+    await client.subscribeAsync("elsewhere");
     assert.equal(await daemon.stop(signal), 0);
     await acknowledged;
     const again = await started(t, { folder: daemon.folder });
@@ -143,7 +143,7 @@ test("healthz, readyz, problems and the pages answer as the contract says", asyn
   for (const [method, path, status] of [
     ["GET", "/nowhere", 404],
     ["GET", "/api/v1/nowhere", 404],
-    ["POST", "/api/v1/status", 404],
+    ["POST", "/api/v1/status", 405],
     ["GET", "/api/v1/dead-letters/018f0000-0000-7000-8000-000000000000", 404],
     ["GET", "/api/v1/outbox/peek?limit=0", 400],
     ["GET", "/api/v1/dead-letters?limit=x", 400],
@@ -177,7 +177,7 @@ test("readyz is 503 while the daemon starts and stops, and healthz 200", { skip:
   await delaySyncs(t, daemon.child.pid, 500);
   const client = await device(t, daemon.ports.mqtt);
   client.publish("observations/smoke", "{}", { qos: 1 });
-  await client.publishAsync("elsewhere", "", { qos: 1 });
+  await client.subscribeAsync("elsewhere");
   const ended = daemon.stop();
   let ready = 200;
   while (ready === 200) ready = (await daemon.get("/readyz")).status;

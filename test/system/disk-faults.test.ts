@@ -121,7 +121,7 @@ test("checkpoints whose fsync fails every time end the daemon with status 74", {
 });
 
 test("control: with synchronous=NORMAL a kill at an fsync loses acknowledged readings", { skip }, async (t) => {
-  const dist = mutantWith(t, "outbox/store.js", [
+  const dist = mutantWith(t, "outbox/store-setup.js", [
     ['db.pragma("synchronous = FULL");', 'db.pragma("synchronous = NORMAL");'],
     ["const SYNCHRONOUS_FULL = 2;", "const SYNCHRONOUS_FULL = 1;"],
   ]);

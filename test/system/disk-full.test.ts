@@ -7,6 +7,7 @@ import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import Database from "better-sqlite3";
+import { ExitStatus } from "#src/kernel/errors.js";
 import { Collector } from "../support/collector.ts";
 import { Daemon, type DaemonOptions, type Status } from "../support/daemon.ts";
 import { fillForWrites, noDiskFaults } from "../support/disk-fault.ts";
@@ -167,22 +168,43 @@ test("control: without its reserve an outbox that has filled the disk delivers, 
   assert.equal((await daemon.status()).ledger.delivered, 0);
 });
 
-test("when writes say that the disk is full, acknowledgements wait, and come when it is not any more", {
-  skip: noDiskFaults(),
-}, async (t) => {
-  const dataDir = temporaryFolder(t);
-  const { fusion, daemon } = await gateway(t, dataDir);
-  await fusion.listen();
+for (const [error, what] of [
+  ["ENOSPC", "the disk is full"],
+  ["EDQUOT", "the quota is used up"],
+] as const)
+  test(`when writes say that ${what}, acknowledgements wait, and come when it is not any more`, {
+    skip: noDiskFaults(),
+  }, async (t) => {
+    const dataDir = temporaryFolder(t);
+    const { fusion, daemon } = await gateway(t, dataDir);
+    await fusion.listen();
+    const device = await PressingDevice.start(t, daemon.ports.mqtt, { pauseMs: 5 });
+    await until("some are acknowledged", () => device.acknowledged.size > 100);
+    for (let round = 0; round < 3; round++) {
+      const wellAgain = await fillForWrites(t, daemon.child.pid, error);
+      await daemon.untilStatus(isFull);
+      await assertWithheld(daemon, device);
+      const before = device.acknowledged.size;
+      await wellAgain();
+      await until("readings are acknowledged again", () => device.acknowledged.size > before + 100);
+      await daemon.untilStatus((status) => !isFull(status));
+    }
+    await assertAllThere(daemon, fusion, device, dataDir);
+  });
+
+test("control: a quota that is not told from a failing card ends the daemon", { skip: noDiskFaults() }, async (t) => {
+  const dist = mutant(t, "outbox/reserve.js", 'codeOf(fault) !== "SQLITE_IOERR_WRITE"', "true");
+  const { daemon } = await gateway(t, temporaryFolder(t), { dist });
   const device = await PressingDevice.start(t, daemon.ports.mqtt, { pauseMs: 5 });
   await until("some are acknowledged", () => device.acknowledged.size > 100);
-  for (let round = 0; round < 3; round++) {
-    const wellAgain = await fillForWrites(t, daemon.child.pid);
-    await daemon.untilStatus(isFull);
-    await assertWithheld(daemon, device);
-    const before = device.acknowledged.size;
-    await wellAgain();
-    await until("readings are acknowledged again", () => device.acknowledged.size > before + 100);
-    await daemon.untilStatus((status) => !isFull(status));
-  }
-  await assertAllThere(daemon, fusion, device, dataDir);
+  await fillForWrites(t, daemon.child.pid, "EDQUOT");
+  assert.equal(await daemon.ended(), ExitStatus.ioError);
+});
+
+test("a card that fails is not taken for a full one", { skip: noDiskFaults() }, async (t) => {
+  const { daemon } = await gateway(t, temporaryFolder(t));
+  const device = await PressingDevice.start(t, daemon.ports.mqtt, { pauseMs: 5 });
+  await until("some are acknowledged", () => device.acknowledged.size > 100);
+  await fillForWrites(t, daemon.child.pid, "EIO");
+  assert.equal(await daemon.ended(), ExitStatus.ioError);
 });

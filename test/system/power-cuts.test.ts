@@ -127,7 +127,7 @@ async function powerCuts(t: TestContext, make: MakeCard, cuts: number, dist?: st
 }
 
 function withoutFullSync(t: TestContext): string {
-  return mutantWith(t, "outbox/store.js", [
+  return mutantWith(t, "outbox/store-setup.js", [
     ['db.pragma("synchronous = FULL");', 'db.pragma("synchronous = NORMAL");'],
     ["const SYNCHRONOUS_FULL = 2;", "const SYNCHRONOUS_FULL = 1;"],
   ]);

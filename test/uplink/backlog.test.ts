@@ -13,6 +13,7 @@ import { HttpsTransport } from "#src/uplink/https.js";
 import { BATCHES_PER_LANE_TURN, LANE_TURNS_AFTER_MS, MAX_NEWER_IN_A_ROW, Turns } from "#src/uplink/turns.js";
 import { observation } from "../support/observations.ts";
 import { openOutbox } from "../support/outbox.ts";
+import { silentReloads } from "../support/reloads.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { TestClock } from "../support/test-clock.ts";
 import { ACCEPTED, type Received, type Reply, StandInFusion, until } from "./stand-in-fusion.ts";
@@ -55,7 +56,7 @@ async function rig(t: TestContext, config: Partial<UplinkConfig>, clock: Clock =
       // What is in the outbox by now was held back.
       forwarder = new Forwarder({
         source: outbox,
-        transport: new HttpsTransport({ config: settings, clock, version: "0.0.0" }),
+        transport: new HttpsTransport({ config: settings, clock, version: "0.0.0", reloads: silentReloads() }),
         config: settings,
         clock,
         random: () => 0.5,

@@ -7,6 +7,7 @@ import { createLog, createMetrics } from "#src/kernel/telemetry.js";
 import { Forwarder } from "#src/uplink/forwarder.js";
 import { HttpsTransport } from "#src/uplink/https.js";
 import { MemoryBatchSource } from "../support/memory-batch-source.ts";
+import { silentReloads } from "../support/reloads.ts";
 import { StandInFusion } from "./stand-in-fusion.ts";
 import { uplinkConfig } from "./uplink-config.ts";
 
@@ -46,7 +47,7 @@ export async function rig(t: TestContext, settings: RigSettings = {}): Promise<R
   const metrics = createMetrics();
   const config = uplinkConfig(fusion.url, changes);
   await prepare?.(source, fusion);
-  const transport = new HttpsTransport({ config, clock, version: "0.0.0" });
+  const transport = new HttpsTransport({ config, clock, version: "0.0.0", reloads: silentReloads() });
   const forwarder = new Forwarder({ source, transport, config, clock, random, conditions, log, metrics });
   forwarder.start();
   t.after(async () => {

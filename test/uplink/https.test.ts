@@ -11,6 +11,7 @@ import { systemClock } from "#src/kernel/clock.js";
 import { GatewayError } from "#src/kernel/errors.js";
 import { HttpsTransport, uplinkUrl } from "#src/uplink/https.js";
 import type { Exchange, UplinkRequest } from "#src/uplink/transport.js";
+import { silentReloads } from "../support/reloads.ts";
 import { StandInFusion } from "./stand-in-fusion.ts";
 import { uplinkConfig } from "./uplink-config.ts";
 
@@ -33,7 +34,14 @@ afterEach(async () => {
 });
 
 function transportTo(url: string, changes: Parameters<typeof uplinkConfig>[1] = {}): HttpsTransport {
-  return opened(new HttpsTransport({ config: uplinkConfig(url, changes), clock: systemClock, version: "1.2.3" }));
+  return opened(
+    new HttpsTransport({
+      config: uplinkConfig(url, changes),
+      clock: systemClock,
+      version: "1.2.3",
+      reloads: silentReloads(),
+    }),
+  );
 }
 
 async function fusionThat(...args: ConstructorParameters<typeof StandInFusion>): Promise<StandInFusion> {
@@ -184,7 +192,7 @@ describe("without an answer", () => {
       },
     };
     const config = uplinkConfig(`http://127.0.0.1:${port}/`);
-    const transport = opened(new HttpsTransport({ config, clock: impatient, version: "0" }));
+    const transport = opened(new HttpsTransport({ config, clock: impatient, version: "0", reloads: silentReloads() }));
     assert.deepEqual(faultOf(await transport.post(REQUEST, NEVER)), ["unreachable", "connect-timeout"]);
   });
 

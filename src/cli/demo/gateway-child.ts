@@ -7,6 +7,7 @@ import { closeSync, openSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Clock } from "../../kernel/clock.ts";
 import { GatewayError } from "../../kernel/errors.ts";
+import type { ApiAddress } from "../api-call.ts";
 import { Daemon } from "../daemon.ts";
 import { Interrupted } from "./interrupted.ts";
 
@@ -24,7 +25,7 @@ export interface GatewayChildOptions {
   readonly config: string;
   readonly env: NodeJS.ProcessEnv;
   /** Its HTTP API. */
-  readonly url: URL;
+  readonly api: ApiAddress;
   /** Where its log goes, at the end of what is there; without it, to the demo's own standard output. */
   readonly logFile?: string;
   readonly clock: Clock;
@@ -109,8 +110,8 @@ export class GatewayChild {
     });
   }
 
-  async #ready({ url, clock }: GatewayChildOptions, stopping: AbortSignal): Promise<void> {
-    const daemon = new Daemon(url);
+  async #ready({ api, clock }: GatewayChildOptions, stopping: AbortSignal): Promise<void> {
+    const daemon = new Daemon(api);
     const begun = clock.monotonic();
     for (;;) {
       if (stopping.aborted) throw new Interrupted();

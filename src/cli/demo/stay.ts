@@ -14,7 +14,7 @@ import { GatewayError } from "../../kernel/errors.ts";
 import { createLog, type Logger } from "../../kernel/telemetry.ts";
 import { BATCH_PATH, FusionService } from "../../simulator/fusion.ts";
 import type { ScenarioKind } from "../../simulator/scenario.ts";
-import { daemonUrl } from "../daemon.ts";
+import { daemonAddress } from "../daemon.ts";
 import { brokerOf, closeSerialLines, Devices, type DevicesOptions, openSerialLines } from "./devices.ts";
 import { endingText, GatewayChild } from "./gateway-child.ts";
 import { Interrupted } from "./interrupted.ts";
@@ -83,14 +83,14 @@ async function run(options: StayOptions, undo: Undo): Promise<void> {
       ...pathOverride(config.serial, "csv", lines.csv.path),
       [`${OVERRIDE_PREFIX}UPLINK__URL`]: `${fusion}${BATCH_PATH}`,
     },
-    url: await daemonUrl({ config: file }, { env, installedConfig: () => undefined }),
+    api: await daemonAddress({ config: file }, { env, installedConfig: () => undefined }),
     clock,
   };
   let gateway = await GatewayChild.start(ofGateway, stopping);
   undo.add(() => gateway.stop());
   const broker = await brokerOf(config);
   screen.heading("Summit Edge is running: devices, gateway and fusion, all on this machine.");
-  for (const line of welcome(config, ofGateway.url, fusion, gateway.pid)) screen.verbatim(line);
+  for (const line of welcome(config, ofGateway.api.url, fusion, gateway.pid)) screen.verbatim(line);
   if (broker !== undefined) liveThrough({ ...LOAD, broker, lines, clock, log }, screen, undo);
 
   const stopped = new Promise<void>((resolve) => stopping.addEventListener("abort", () => resolve(), { once: true }));

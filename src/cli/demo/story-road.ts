@@ -59,11 +59,11 @@ export class StoryRoad {
     this.#gatewayOptions = {
       config: join(folder, "gateway.yaml"),
       env: withoutOverrides(env),
-      url: new URL(`http://127.0.0.1:${ports.http}`),
+      api: { url: new URL(`http://127.0.0.1:${ports.http}`) },
       logFile: join(folder, "gateway.log"),
       clock,
     };
-    this.daemon = new Daemon(this.#gatewayOptions.url);
+    this.daemon = new Daemon(this.#gatewayOptions.api);
   }
 
   /** Brings everything up, devices last. What has to be undone goes to `undo`, also where this fails. */

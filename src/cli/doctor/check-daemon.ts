@@ -1,5 +1,6 @@
 /** The daemon and its outbox: what it says of itself while it runs, and what its files tell while it does not. Pure. */
 import type { Status } from "../../operations/status.ts";
+import type { FileState } from "../../outbox/file-state.ts";
 import { imbalance } from "../../outbox/ledger.ts";
 import { count, size, span } from "../format.ts";
 import { wearText, writesText } from "../wear.ts";
@@ -50,20 +51,62 @@ export interface OutboxFileFact {
   readonly bytes: number;
   /** Above 0 where whoever wrote it last did not close the file. */
   readonly walBytes: number;
+  /** What the file beside it says; `undefined` where there is none that can be read. */
+  readonly state: FileState | undefined;
+  /** Nothing has touched it since it was closed properly. */
+  readonly untouched: boolean;
   readonly maxBytes: number;
 }
 
 const NEARLY_FULL = 0.9;
 
 /** While no daemon has it open: from the files alone, for opening them would take the daemon's place. */
-export function checkOutboxFile({ path, exists, bytes, walBytes, maxBytes }: OutboxFileFact): Finding {
-  if (!exists) return ok("outbox", `${path} is not there yet; the daemon makes it`);
+export function checkOutboxFile(file: OutboxFileFact): Finding {
+  const { path, exists, bytes, maxBytes } = file;
+  if (!exists) return missing(file);
   const used = `${path}: ${size(bytes)} of ${size(maxBytes)}`;
-  if (walBytes > 0) {
-    const hint = "Nothing that was acknowledged is lost by that: the next start puts it in order.";
-    return warn("outbox", `${used}; the last stop was not a clean one`, hint);
-  }
+  const unclean = howItWasLeft(file, used);
+  if (unclean !== undefined) return unclean;
   return bytes >= NEARLY_FULL * maxBytes ? nearlyFull(used) : ok("outbox", `${used}; closed cleanly`);
+}
+
+function missing({ path, state }: OutboxFileFact): Finding {
+  const waiting = state?.known?.ledgers.reduce((sum, { pending }) => sum + pending, 0) ?? 0;
+  if (state === undefined || (state.state === "closed" && waiting === 0))
+    return ok("outbox", `${path} is not there yet; the daemon makes it`);
+  const hint = "Put it back before the daemon starts: else it begins anew, and counts what waited as damaged.";
+  const when = state.state === "closed" ? "closed" : "opened";
+  return fail("outbox", `${path} is gone; ${count(waiting)} readings waited in it when it was last ${when}`, hint);
+}
+
+const NOTHING_LOST = "Nothing that was acknowledged is lost by that: the next start";
+
+/** What there is to say of the last stop; nothing where it was a clean one. */
+function howItWasLeft({ state, walBytes, untouched }: OutboxFileFact, used: string): Finding | undefined {
+  if (untouched) return undefined;
+  switch (state?.state) {
+    case "suspect":
+    case "damaged":
+      return fail(
+        "outbox",
+        `${used}; damaged: ${state.reason}`,
+        "The daemon's next start repairs what can be: start it.",
+      );
+    case "repaired-in-vain": {
+      const hint = "Replace the card. To begin with an empty outbox on this one, move the file and its .state away.";
+      return fail("outbox", `${used}; it was repaired, and still cannot be opened: ${state.reason}`, hint);
+    }
+    case "replacing":
+      return warn("outbox", `${used}; a repair or a restore was interrupted`, "The next start brings it to its end.");
+    case "closed":
+      if (walBytes === 0)
+        return warn("outbox", `${used}; closed cleanly, and changed since`, "The next start checks the whole file.");
+      break;
+    case undefined:
+      if (walBytes === 0)
+        return warn("outbox", `${used}; it is not known whether it was closed`, `${NOTHING_LOST} checks the file.`);
+  }
+  return warn("outbox", `${used}; the last stop was not a clean one`, `${NOTHING_LOST} checks the file.`);
 }
 
 /** While the daemon runs: from its own numbers. */

@@ -1,4 +1,5 @@
 /** The files that the configuration names: certificates, keys, tokens; and the devices of serial ports. Pure. */
+import type { NamedCertificate } from "../../identity/certificate-files.ts";
 import { span } from "../format.ts";
 import { AS_DAEMON, type Finding, fail, ok, warn } from "./finding.ts";
 
@@ -6,25 +7,18 @@ const DAY_MS = 86_400_000;
 /** A certificate ought to have been renewed when two thirds of its life are over; short of this it is urgent. */
 const SOON_MS = 30 * DAY_MS;
 
-export interface CertificateFact {
-  readonly subject: string;
-  /** Wall time, milliseconds. */
-  readonly validFrom: number;
-  readonly validTo: number;
-}
-
 export interface FileFact {
   /** The key in the configuration. */
   readonly key: string;
   readonly path: string;
-  readonly kind: "certificate" | "authority" | "key" | "token";
+  readonly kind: "certificate" | "authority" | "revocations" | "key" | "token" | "passwords" | "rules";
   /** Why it cannot be read: `ENOENT`, `EACCES`, …; `undefined` where it can. */
   readonly fault?: string;
-  /** Permission bits. */
-  readonly mode?: number;
+  /** Who else may read or change a secret; `undefined` where nobody may. */
+  readonly exposed?: string;
   /** In the order of the file; none where it holds none. */
-  readonly certificates?: readonly CertificateFact[];
-  /** Why a key or token is of no use, where it is not; for a key, with the certificate beside it. */
+  readonly certificates?: readonly NamedCertificate[];
+  /** Why any other file is of no use, where it is not; for a key, with the certificate beside it. */
   readonly useless?: string;
 }
 
@@ -42,7 +36,13 @@ export function checkFile(file: FileFact, now: number, asDaemon: boolean): Findi
     const hint = "Give it to the daemon's user: chown, chmod 600.";
     return fail("files", `${key}: ${path} cannot be read (${fault})`, hint);
   }
-  return kind === "certificate" || kind === "authority" ? checkCertificates(file, now) : checkSecret(file);
+  if (kind === "revocations") return checkRevocations(file);
+  return kind === "certificate" || kind === "authority" ? checkCertificates(file, now) : checkSecret({ ...file, kind });
+}
+
+function checkRevocations({ key, path, useless }: FileFact): Finding {
+  if (useless === undefined) return ok("files", `${key}: ${path} can be read`);
+  return fail("files", `${key}: ${path} ${useless}`, "Put the authority's list there (openssl ca -gencrl), in PEM.");
 }
 
 function checkCertificates({ key, path, kind, certificates = [] }: FileFact, now: number): Finding {
@@ -51,30 +51,32 @@ function checkCertificates({ key, path, kind, certificates = [] }: FileFact, now
     return fail("files", `${key}: ${path} holds no certificate in PEM`, `Name a PEM file in ${key}.`);
   // A server shows its own certificate first; of several authorities any may be the one that is needed.
   const looked = kind === "certificate" ? [first] : certificates;
-  const ends = looked.reduce((a, b) => (b.validTo < a.validTo ? b : a));
-  const begins = looked.reduce((a, b) => (b.validFrom > a.validFrom ? b : a));
-  const renew = "Renew the certificate, and restart the daemon.";
-  if (ends.validTo <= now) return fail("files", `${key}: ${ends.subject} expired on ${day(ends.validTo)}`, renew);
-  if (begins.validFrom > now) {
-    const detail = `${key}: ${begins.subject} is valid only from ${day(begins.validFrom)} on`;
+  const ends = looked.reduce((a, b) => (b.notAfter < a.notAfter ? b : a));
+  const begins = looked.reduce((a, b) => (b.notBefore > a.notBefore ? b : a));
+  const renew = "Renew the certificate; the daemon takes up the new file by itself.";
+  if (ends.notAfter <= now) return fail("files", `${key}: ${ends.subject} expired on ${day(ends.notAfter)}`, renew);
+  if (begins.notBefore > now) {
+    const detail = `${key}: ${begins.subject} is valid only from ${day(begins.notBefore)} on`;
     return fail("files", detail, "Look at this machine's clock first (timedatectl), then at the certificate.");
   }
-  const left = ends.validTo - now;
+  const left = ends.notAfter - now;
   const detail = `${key}: ${ends.subject} is valid for another ${span(left / 1000)}`;
-  const isLate = left < SOON_MS && left < (ends.validTo - ends.validFrom) / 3;
+  const isLate = left < SOON_MS && left < (ends.notAfter - ends.notBefore) / 3;
   return isLate ? warn("files", detail, renew) : ok("files", detail);
 }
 
-function checkSecret({ key, path, kind, mode = 0, useless }: FileFact): Finding {
+const MENDING = {
+  key: "Put the private key there (PEM) that belongs to the certificate.",
+  token: "Write the token into it, one line of ASCII text.",
+  passwords: "Mend the line, or take it out and add the device again: summit-edge devices add.",
+  rules: "Mend the line; docs/access.md has the syntax.",
+};
+
+function checkSecret({ key, path, kind, exposed, useless }: FileFact & { kind: keyof typeof MENDING }): Finding {
   if (useless !== undefined) {
-    const hint =
-      kind === "key"
-        ? "Put the private key there (PEM) that belongs to the certificate."
-        : "Write the token into it, one line of ASCII text.";
-    return fail("files", `${key}: ${path} ${useless}`, hint);
+    return fail("files", `${key}: ${path} ${useless}`, MENDING[kind]);
   }
-  if ((mode & 0o007) !== 0)
-    return warn("files", `${key}: everybody on this machine may use ${path}`, `Keep others out: chmod 600 ${path}`);
+  if (exposed !== undefined) return warn("files", `${key}: ${path} is a secret, and ${exposed}`, `chmod 600 ${path}`);
   return ok("files", `${key}: ${path} can be read`);
 }
 

@@ -6,14 +6,15 @@ import { readFile, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { Config } from "../../config/schema.ts";
 import { GatewayError, messageOf } from "../../kernel/errors.ts";
-import { Daemon, daemonUrl } from "../daemon.ts";
+import { isUntouched, readState } from "../../outbox/file-state.ts";
+import { Daemon, daemonAddress } from "../daemon.ts";
 import type { Terminal } from "../terminal.ts";
 import type { DaemonFact, OutboxFileFact } from "./check-daemon.ts";
 
 /** How the daemon of the configuration in `file` is. */
 export async function probeDaemon(file: string, dataDir: string, terminal: Terminal): Promise<DaemonFact> {
   try {
-    const daemon = new Daemon(await daemonUrl({ config: file }, terminal));
+    const daemon = new Daemon(await daemonAddress({ config: file }, terminal));
     return { kind: "answers", status: await daemon.status() };
   } catch (error) {
     if (!(error instanceof GatewayError)) throw error;
@@ -50,7 +51,16 @@ export async function probeOutboxFile({ gateway, outbox }: Config): Promise<Outb
   const [bytes, walBytes] = await Promise.all([sizeOf(path), sizeOf(`${path}-wal`)]);
   if (bytes === "denied" || walBytes === "denied") return undefined;
   const wal = walBytes ?? 0;
-  return { path, exists: bytes !== undefined, bytes: (bytes ?? 0) + wal, walBytes: wal, maxBytes: outbox.maxBytes };
+  const state = readState(path);
+  return {
+    path,
+    exists: bytes !== undefined,
+    bytes: (bytes ?? 0) + wal,
+    walBytes: wal,
+    maxBytes: outbox.maxBytes,
+    state,
+    untouched: isUntouched(path, state),
+  };
 }
 
 async function sizeOf(path: string): Promise<number | undefined | "denied"> {

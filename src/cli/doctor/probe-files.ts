@@ -1,10 +1,16 @@
 /** Looks at the files that the configuration names, and at the devices of its serial ports; opens no device. */
-import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
+import { createPrivateKey, type KeyObject } from "node:crypto";
 import { constants } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
+import { environment } from "../../config/environment.ts";
 import type { Config, SerialPortConfig } from "../../config/schema.ts";
+import { daemonGroup, exposure, isCredential } from "../../config/secret-files.ts";
+import { parseAcl } from "../../identity/acl.ts";
+import { certificatesIn, x509In } from "../../identity/certificate-files.ts";
+import { parsePasswords } from "../../identity/passwords.ts";
 import { codeOf } from "../../kernel/errors.ts";
-import type { CertificateFact, FileFact, SerialFact } from "./check-files.ts";
+import { fits, usbSerialPorts } from "../../kernel/usb-serial.ts";
+import type { FileFact, SerialFact } from "./check-files.ts";
 import { faultOf } from "./probe-host.ts";
 
 interface Named {
@@ -16,42 +22,67 @@ interface Named {
 }
 
 /** The configuration's files. A secret that systemd hands over to the unit alone cannot be looked at from elsewhere. */
-function namedFiles({ mqtt, uplink }: Config): Named[] {
+function namedFiles({ mqtt, uplink, http }: Config): Named[] {
   const listeners = mqtt.listeners.flatMap(({ tls }, index) =>
     tls === undefined || tls.development ? [] : [{ tls, key: `mqtt.listeners[${index}].tls` }],
   );
-  const files = [...listeners, { tls: uplink.tls, key: "uplink.tls" }].flatMap(({ tls, key }) => [
+  const api = http.tls === undefined ? [] : [{ tls: { ...http.tls, caFile: undefined }, key: "http.tls" }];
+  const files = [...listeners, ...api, { tls: uplink.tls, key: "uplink.tls" }].flatMap(({ tls, key }) => [
     { key: `${key}.caFile`, path: tls.caFile, kind: "authority" as const },
     { key: `${key}.certFile`, path: tls.certFile, kind: "certificate" as const },
     { key: `${key}.keyFile`, path: tls.keyFile, kind: "key" as const, certificate: tls.certFile },
   ]);
+  const lists = listeners.map(({ tls, key }) => ({
+    key: `${key}.crlFile`,
+    path: tls.crlFile,
+    kind: "revocations" as const,
+  }));
   const token = { key: "uplink.tokenFile", path: uplink.tokenFile, kind: "token" as const };
-  return [...files, token].flatMap(({ path, ...file }) =>
+  const access = [
+    { key: "mqtt.passwordFile", path: mqtt.passwordFile, kind: "passwords" as const },
+    { key: "mqtt.aclFile", path: mqtt.aclFile, kind: "rules" as const },
+  ];
+  return [...files, ...lists, token, ...access].flatMap(({ path, ...file }) =>
     path === undefined || path.startsWith("${") ? [] : [{ ...file, path }],
   );
 }
 
 export async function probeFiles(config: Config): Promise<FileFact[]> {
-  return await Promise.all(namedFiles(config).map(probeFile));
+  const group = await daemonGroup(config.gateway.dataDir);
+  return await Promise.all(namedFiles(config).map((file) => probeFile(file, group)));
 }
 
-async function probeFile(file: Named): Promise<FileFact> {
+async function probeFile(file: Named, group: number | undefined): Promise<FileFact> {
   const { key, path, kind } = file;
   const fact = { key, path, kind };
   try {
-    const [text, { mode }] = await Promise.all([readFile(path, "latin1"), stat(path)]);
+    const [text, facts] = await Promise.all([readFile(path, "latin1"), stat(path)]);
+    const who = isCredential(path, environment) ? undefined : exposure(facts, group);
+    const secret = { ...fact, ...(who !== undefined && { exposed: who }) };
     switch (kind) {
       case "token": {
         // As the uplink will have it in a header.
         const usable = /^[\x21-\x7e]+$/.test(text.trim());
-        return { ...fact, mode, ...(usable ? {} : { useless: "does not hold a token" }) };
+        return { ...secret, ...(usable ? {} : { useless: "does not hold a token" }) };
+      }
+      case "revocations": {
+        const usable = text.includes("-----BEGIN X509 CRL-----");
+        return { ...fact, ...(usable ? {} : { useless: "holds no certificate revocation list in PEM" }) };
       }
       case "key": {
         const useless = await faultOfKey(text, file.certificate);
-        return { ...fact, mode, ...(useless === undefined ? {} : { useless }) };
+        return { ...secret, ...(useless === undefined ? {} : { useless }) };
+      }
+      case "passwords":
+      case "rules": {
+        const parsed = (kind === "rules" ? parseAcl : parsePasswords)(text);
+        const [fault] = "faults" in parsed ? parsed.faults : [];
+        const useless = fault && `cannot be understood, line ${fault.line}: ${fault.message}`;
+        const found = kind === "passwords" ? secret : fact;
+        return { ...found, ...(useless === undefined ? {} : { useless }) };
       }
       default:
-        return { ...fact, mode, certificates: certificatesIn(text).map(factOf) };
+        return { ...fact, certificates: certificatesIn(text) };
     }
   } catch (error) {
     return { ...fact, fault: codeOf(error) ?? "EIO" };
@@ -66,34 +97,18 @@ async function faultOfKey(text: string, certificateFile: string | undefined): Pr
     return "is not a private key in PEM that can be used without a password";
   }
   const pem = certificateFile === undefined ? "" : await readFile(certificateFile, "latin1").catch(() => "");
-  const [certificate] = certificatesIn(pem);
+  const [certificate] = x509In(pem);
   return certificate === undefined || certificate.checkPrivateKey(key)
     ? undefined
     : `does not belong to ${certificateFile}`;
 }
 
-function certificatesIn(text: string): X509Certificate[] {
-  const blocks = text.match(/-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----/gs) ?? [];
-  try {
-    return blocks.map((pem) => new X509Certificate(pem));
-  } catch {
-    return [];
-  }
-}
-
-function factOf({ subject, validFrom, validTo }: X509Certificate): CertificateFact {
-  const subjectLine = subject === undefined || subject === "" ? "a certificate without a name" : subject;
-  return {
-    subject: subjectLine.replaceAll("\n", ", "),
-    validFrom: Date.parse(validFrom),
-    validTo: Date.parse(validTo),
-  };
-}
-
 /** `openPorts`: names of the ports that the running daemon has open. */
 export async function probeSerial(port: SerialPortConfig, openPorts: ReadonlySet<string>): Promise<SerialFact> {
-  const { name, path } = port;
-  if (openPorts.has(name)) return { name, path, state: "open" };
+  const { name } = port;
+  const path = port.path ?? (await matched(port));
+  if (openPorts.has(name)) return { name, path: path ?? "its adapter", state: "open" };
+  if (path === undefined) return { name, path: "exactly one adapter that fits its `match`", state: "missing" };
   if (path.startsWith("tcp://")) return { name, path, state: "network" };
   const found = await stat(path).catch(() => undefined);
   if (found === undefined) return { name, path, state: "missing" };
@@ -101,6 +116,12 @@ export async function probeSerial(port: SerialPortConfig, openPorts: ReadonlySet
   const group = await groupName(found.gid);
   const denied = (await faultOf(path, constants.R_OK | constants.W_OK)) !== undefined;
   return { name, path, state: denied ? "denied" : "usable", ...(group === undefined ? {} : { group }) };
+}
+
+/** The device file of a port that is named by its USB attributes, where exactly one fits. */
+async function matched({ match = {} }: SerialPortConfig): Promise<string | undefined> {
+  const fitting = (await usbSerialPorts()).filter((port) => fits(port, match));
+  return fitting.length === 1 ? fitting[0]?.path : undefined;
 }
 
 async function groupName(gid: number): Promise<string | undefined> {

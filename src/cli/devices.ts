@@ -1,0 +1,185 @@
+/** `summit-edge devices`: which devices may log in with a password, and what each may do. */
+import type { Command } from "commander";
+import { loadConfig } from "../config/load.ts";
+import type { Config } from "../config/schema.ts";
+import { readAcl } from "../identity/access-control.ts";
+import { type AclRule, type AclRules, IDENTITY_NAME, IDENTITY_NAME_RULE, rulesFor } from "../identity/acl.ts";
+import { changePasswords, loadPasswords, withEntry, withoutEntries } from "../identity/password-file.ts";
+import { entryFor, generatePassword, MAX_PASSWORD_BYTES } from "../identity/passwords.ts";
+import { ExitStatus, GatewayError } from "../kernel/errors.ts";
+import { callerOf, type TellTrail, tellTrail } from "./audit-trail.ts";
+import { configFile, configOption } from "./config-file.ts";
+import { json, printable, table } from "./format.ts";
+import { readOptionFile } from "./option-file.ts";
+import { readSecret } from "./secret-input.ts";
+import { processTerminal, type Terminal } from "./terminal.ts";
+
+interface Options {
+  readonly config?: string;
+  readonly json?: true;
+}
+interface AddOptions extends Options {
+  readonly passwordFile?: string;
+  readonly generate?: true;
+  readonly replace?: true;
+}
+
+/** What `devices list` tells of one. */
+interface Device {
+  readonly name: string;
+  /** Whether it may log in with a password; a certificate may do so all the same. */
+  readonly password: boolean;
+  /** The access rules about it; `null` where there is no access file. */
+  readonly rules: readonly AclRule[] | null;
+  /** What it may speak for, beside itself. */
+  readonly sources: readonly string[];
+}
+
+const IN_FORCE = "A gateway that runs takes it over within seconds.";
+
+/** Adds `summit-edge devices` with `add`, `list` and `remove`. `tell` is told what was changed. */
+export function addDevicesCommand(
+  program: Command,
+  terminal: Terminal = processTerminal,
+  tell: TellTrail = tellTrail(terminal),
+): void {
+  const group = program.command("devices").description("passwords of devices, and what each device may do");
+  group.addHelpText("after", "\nExample:\n  summit-edge devices add mast-3 --generate");
+  withOptions(group.command("add <name>").description("let a device log in with its name and a password"))
+    .option("--password-file <file>", "take the password from a file's first line (default: from standard input)")
+    .option("--generate", "make a password that cannot be guessed, and show it once")
+    .option("--replace", "give a device that is there another password")
+    .addHelpText("after", "\nExample:\n  summit-edge devices add mast-3 --generate")
+    .action((name: string, options: AddOptions, command: Command) => add(name, options, command, terminal, tell));
+  withOptions(group.command("list").description("which devices there are, and what each may do"))
+    .addHelpText("after", "\nExample:\n  summit-edge devices list --json")
+    .action((options: Options) => list(options, terminal));
+  withOptions(
+    group.command("remove <name...>").description("take devices' passwords away, and close their connections"),
+  )
+    .addHelpText("after", "\nExample:\n  summit-edge devices remove mast-3")
+    .action((names: string[], options: Options) => remove(names, options, terminal, tell));
+}
+
+function withOptions(command: Command): Command {
+  return command
+    .addOption(configOption("configuration: mqtt.passwordFile is the file that is changed"))
+    .option("--json", "print the result as JSON");
+}
+
+async function add(
+  name: string,
+  options: AddOptions,
+  command: Command,
+  terminal: Terminal,
+  tell: TellTrail,
+): Promise<void> {
+  const usage = (message: string): never => command.error(`error: ${message}`, { exitCode: ExitStatus.usage });
+  if (!IDENTITY_NAME.test(name)) usage(`a device's name is ${IDENTITY_NAME_RULE}, which ${printable(name)} is not`);
+  if (options.generate && options.passwordFile !== undefined) usage("give either --generate or --password-file");
+  const { file, config } = await passwordsOf(options, terminal);
+  const mayReplace = options.replace === true;
+  mustBeNew(name, await loadPasswords(file), mayReplace);
+
+  const password = options.generate
+    ? generatePassword()
+    : await readSecret("password", "--password-file", options.passwordFile);
+  if (Buffer.byteLength(password) > MAX_PASSWORD_BYTES) usage(`a password has at most ${MAX_PASSWORD_BYTES} bytes`);
+  const entry = await entryFor(Buffer.from(password));
+  let replaced = false;
+  await changePasswords(file, config.gateway.dataDir, terminal.pause, (text, entries) => {
+    mustBeNew(name, entries, mayReplace);
+    replaced = entries.has(name);
+    return withEntry(text, name, entry);
+  });
+  await tell(config, { action: "device.added", actor: callerOf(terminal), subject: name, detail: { replaced } });
+
+  const shown = options.generate ? { password } : {};
+  if (options.json) return terminal.write(json({ name, file, replaced, ...shown }, 2));
+  const once = options.generate ? `password: ${password}\nIt is shown this once, and kept nowhere.\n` : "";
+  const done = replaced ? `${name} has another password.` : `${name} may log in.`;
+  terminal.write(`${once}${done} ${IN_FORCE}\n`);
+}
+
+async function list(options: Options, terminal: Terminal): Promise<void> {
+  const { file, config } = await passwordsOf(options, terminal);
+  const devices = await devicesOf(config, file);
+  if (options.json) return terminal.write(json(devices, 2));
+  if (devices.length === 0) {
+    return terminal.write("There are no devices. summit-edge devices add NAME --generate makes one.\n");
+  }
+  const rows = devices.map((device) => [
+    device.name,
+    device.password ? "yes" : "no",
+    device.rules === null ? "every topic, in its own name" : device.rules.map(ruleText).join("; ") || "nothing",
+    device.sources.join(", "),
+  ]);
+  terminal.write(table(rows, ["device", "password", "may", "speaks for"]));
+}
+
+async function devicesOf(config: Config, file: string): Promise<Device[]> {
+  const entries = await loadPasswords(file);
+  const { aclFile, sources } = config.mqtt;
+  const rules = await rulesIn(aclFile);
+  const names = new Set([...entries.keys(), ...(rules?.users.keys() ?? []), ...sources.map(({ user }) => user)]);
+  return [...names].sort().map((name) => ({
+    name,
+    password: entries.has(name),
+    // Which client id it will have nobody knows yet.
+    rules: rules === undefined ? null : rulesFor(rules, { name, clientId: "%c" }),
+    sources: sources.filter(({ user }) => user === name).flatMap(({ names: others }) => others),
+  }));
+}
+
+async function rulesIn(path: string | undefined): Promise<AclRules | undefined> {
+  const text = await readOptionFile("mqtt.aclFile", path);
+  return path === undefined || text === undefined ? undefined : readAcl({ path, content: Buffer.from(text) }).rules;
+}
+
+const ruleText = ({ access, filter }: AclRule): string => `${access} ${filter}`;
+
+async function remove(names: readonly string[], options: Options, terminal: Terminal, tell: TellTrail): Promise<void> {
+  const { file, config } = await passwordsOf(options, terminal);
+  const gone = [...new Set(names)];
+  await changePasswords(file, config.gateway.dataDir, terminal.pause, (text, entries) => {
+    const unknown = gone.filter((name) => !entries.has(name));
+    if (unknown.length > 0) throw unknownDevices(unknown);
+    return withoutEntries(text, gone);
+  });
+  const actor = callerOf(terminal);
+  await tell(config, ...gone.map((subject) => ({ action: "device.removed", actor, subject })));
+  const done = `${gone.join(", ")} may not log in with a password any more. ${IN_FORCE}\n`;
+  terminal.write(options.json ? json({ removed: gone, file }, 2) : done);
+}
+
+async function passwordsOf(options: Options, terminal: Terminal): Promise<{ file: string; config: Config }> {
+  const named = configFile(options.config ?? terminal.installedConfig());
+  const config = await loadConfig(named, terminal.env);
+  const file = config.mqtt.passwordFile;
+  if (file !== undefined) return { file, config };
+  throw new GatewayError({
+    code: "PASSWORD_FILE_UNSET",
+    op: "devices.find",
+    message: `${named} names no mqtt.passwordFile: devices have no passwords`,
+    hint: "Set mqtt.passwordFile, for example to /etc/summit-edge/passwords, restart the gateway, and try again.",
+  });
+}
+
+function mustBeNew(name: string, entries: ReadonlyMap<string, string>, mayReplace: boolean): void {
+  if (mayReplace || !entries.has(name)) return;
+  throw new GatewayError({
+    code: "DEVICE_EXISTS",
+    op: "devices.add",
+    message: `there is a device ${name} already`,
+    hint: "Say --replace to give it another password, which ends the one it has.",
+  });
+}
+
+function unknownDevices(names: readonly string[]): GatewayError {
+  return new GatewayError({
+    code: "RESOURCE_NOT_FOUND",
+    op: "devices.remove",
+    message: `no device has a password and is called ${names.map(printable).join(" or ")}; nothing was changed`,
+    hint: "See which there are with summit-edge devices list.",
+  });
+}

@@ -1,0 +1,293 @@
+/**
+ * The `serial` section of the configuration's schema: one port. `serialFraming` and `serialCodec` are what a device profile has
+ * as well.
+ */
+
+import { SCALAR_TYPES } from "../codec/binary-scalars.ts";
+import { CHECKSUM_TYPES } from "../codec/checksum.ts";
+import { CODECS, FRAMINGS } from "../codec/pipeline-config.ts";
+import { serialDevice, serialLine } from "./schema-serial-port.ts";
+import { duration, hex, size, some } from "./schema-terms.ts";
+
+const endian = (description: string, value: "big" | "little" = "big") =>
+  ({ type: "string", enum: ["big", "little"], default: value, description }) as const;
+
+/** Places in a frame, from its start or, negative, from its end. */
+const place = (description: string) => ({ type: "integer", minimum: -65536, maximum: 65536, description }) as const;
+
+const checksum = {
+  type: "object",
+  description: "The checksum that a frame carries; a frame with another one is discarded and counted.",
+  additionalProperties: false,
+  required: ["type"],
+  properties: {
+    type: { type: "string", enum: CHECKSUM_TYPES, description: "Its catalogue name." },
+    at: place("Where it stands, from the frame's start, or negative from its end; by default it ends the frame."),
+    from: { ...place("The first byte that it covers."), default: 0 },
+    to: place("The byte behind the last that it covers; by default where it stands."),
+    endian: endian("Its byte order; Modbus is little."),
+    complement: {
+      type: "string",
+      enum: ["none", "ones", "twos"],
+      default: "none",
+      description: "ones: sent with every bit inverted; twos: as the number that makes the sum 0.",
+    },
+    encoding: {
+      type: "string",
+      enum: ["bytes", "hex"],
+      default: "bytes",
+      description: "hex: written as two hexadecimal digits a byte.",
+    },
+  },
+} as const;
+
+const lengthField = {
+  type: "object",
+  description: "Of framing length-prefixed: where a frame tells its length.",
+  additionalProperties: false,
+  required: ["at"],
+  properties: {
+    at: { type: "integer", minimum: 0, maximum: 255, description: "Its first byte, from the frame's start." },
+    size: { type: "integer", enum: [1, 2, 4], default: 1, description: "Its bytes." },
+    endian: endian("Its byte order."),
+    counts: {
+      type: "string",
+      enum: ["frame", "rest", "payload"],
+      default: "rest",
+      description: "What it counts: the whole frame, what stands behind the field, or the same without the checksum.",
+    },
+    extra: {
+      type: "integer",
+      minimum: -65536,
+      maximum: 65536,
+      default: 0,
+      description: "Bytes of the frame that it leaves out of its count all the same.",
+    },
+  },
+} as const;
+
+/** How frames are told apart. */
+export const serialFraming = {
+  framing: {
+    type: "string",
+    enum: FRAMINGS,
+    default: "lines",
+    description: "How frames are told apart: by any line end, declared bytes, their length, escapes, or a pause.",
+  },
+  maxFrameBytes: size("4KiB", "Longer frames are discarded and counted.", { atLeast: "16B", atMost: "1MiB" }),
+  delimiter: hex("Of framing delimiter: the bytes that end a frame, in hexadecimal, such as '0d 0a'."),
+  header: hex("Of framings fixed and length-prefixed: the bytes that begin every frame, in hexadecimal."),
+  length: {
+    type: "integer",
+    minimum: 1,
+    maximum: 1048576,
+    description: "Of framing fixed: bytes of a frame, header and checksum included.",
+  },
+  lengthField,
+  idle: {
+    type: "string",
+    format: "duration",
+    atLeast: "1ms",
+    atMost: "1h",
+    description:
+      "A pause that ends a frame (framing idle), or gives up an unfinished one (fixed, length-prefixed); USB adapters make some of 16ms.",
+  },
+  checksum,
+} as const;
+
+/** What a raw number becomes. */
+const meaning = {
+  name: { type: "string", minLength: 1, maxLength: 256, description: "Its name in the reading, unit included." },
+  scale: { type: "number", description: "The reading is raw × scale + offset; without one, 1." },
+  offset: { type: "number", description: "See scale; without one, 0." },
+  values: {
+    type: "object",
+    additionalProperties: { type: "string" },
+    description: "Words for raw numbers, such as { 0: idle, 1: measuring }; a number without a word stays one.",
+  },
+  none: {
+    type: "array",
+    minItems: 1,
+    maxItems: 64,
+    items: { type: "number" },
+    description: "Raw numbers that mean that there is no reading.",
+  },
+} as const;
+
+const bits = {
+  type: "array",
+  minItems: 1,
+  maxItems: 32,
+  items: {
+    type: "object",
+    additionalProperties: false,
+    required: ["name", "at"],
+    properties: {
+      ...meaning,
+      at: { type: "integer", minimum: 0, maximum: 31, description: "Its least significant bit, from 0." },
+      width: {
+        type: "integer",
+        minimum: 1,
+        maximum: 32,
+        description: "Its bits; without one, 1: true or false.",
+      },
+    },
+  },
+  description: "Bit fields of an integer.",
+} as const;
+
+const field = {
+  ...meaning,
+  at: {
+    type: "integer",
+    minimum: 0,
+    maximum: 1048576,
+    description: "Its first byte, from the frame's start, header included; without one, behind the field before it.",
+  },
+  endian: {
+    type: "string",
+    enum: ["big", "little"],
+    description: "Its byte order, where it is not the layout's.",
+  },
+  length: {
+    type: "integer",
+    minimum: 1,
+    maximum: 1048576,
+    description: "Bytes of text, bytes or skip; without one, to the frame's end.",
+  },
+  equals: { type: "number", description: "A frame with another raw number here is of another kind, and ignored." },
+  bits,
+} as const;
+
+const member = {
+  type: "object",
+  additionalProperties: false,
+  required: ["type"],
+  properties: {
+    ...field,
+    type: { type: "string", enum: [...SCALAR_TYPES, "text", "bytes", "skip"], description: "What it is." },
+  },
+} as const;
+
+const layout = {
+  type: "object",
+  description: "Of codec binary: what stands where in a frame.",
+  additionalProperties: false,
+  required: ["fields"],
+  properties: {
+    endian: endian("Byte order."),
+    fields: {
+      type: "array",
+      minItems: 1,
+      maxItems: 1024,
+      description: "The fields, in order.",
+      items: {
+        type: "object",
+        additionalProperties: false,
+        required: ["type"],
+        properties: {
+          ...field,
+          type: {
+            type: "string",
+            enum: [...SCALAR_TYPES, "text", "bytes", "skip", "group"],
+            description: "A number by its bits, text (UTF-8), bytes (given in hexadecimal), skip, or group.",
+          },
+          count: {
+            type: "integer",
+            minimum: 1,
+            maximum: 1024,
+            description: "How often a group is repeated; without one, to the frame's end.",
+          },
+          fields: {
+            type: "array",
+            minItems: 1,
+            maxItems: 256,
+            description: "A group's fields, their places counted from the beginning of each repetition.",
+            items: member,
+          },
+        },
+      },
+    },
+  },
+} as const;
+
+const csvColumn = {
+  anyOf: [
+    { type: "string", minLength: 1 },
+    {
+      type: "object",
+      additionalProperties: false,
+      required: ["name", "type"],
+      properties: {
+        name: { type: "string", minLength: 1 },
+        type: { type: "string", enum: ["number", "text", "boolean"] },
+      },
+    },
+  ],
+} as const;
+
+/** How a frame is read. */
+export const serialCodec = {
+  codec: {
+    type: "string",
+    enum: CODECS,
+    description: "How a frame is read; senml is RFC 8428 in JSON or CBOR, binary has a declared `layout`.",
+  },
+  columns: {
+    type: "array",
+    minItems: 1,
+    maxItems: 256,
+    items: csvColumn,
+    description: "Columns of codec csv, in order: a name, or { name, type: number | text | boolean }.",
+  },
+  separator: {
+    type: "string",
+    minLength: 1,
+    maxLength: 1,
+    default: ",",
+    description: "Column separator of codec csv.",
+  },
+  layout,
+} as const;
+
+export const serialPort = {
+  type: "object",
+  additionalProperties: false,
+  required: ["name", "codec"],
+  properties: {
+    name: {
+      type: "string",
+      pattern: "^[A-Za-z0-9_-]{1,64}$",
+      description: "The port's name in status, metrics and log.",
+    },
+    ...serialDevice,
+    baudRate: { type: "integer", minimum: 50, maximum: 4000000, default: 9600, description: "Bits per second." },
+    dataBits: { type: "integer", enum: [5, 6, 7, 8], default: 8, description: "Data bits." },
+    parity: { type: "string", enum: ["none", "even", "odd"], default: "none", description: "Parity." },
+    stopBits: { type: "number", enum: [1, 1.5, 2], default: 1, description: "Stop bits." },
+    ...serialLine,
+    ...serialFraming,
+    ...serialCodec,
+    class: { type: "string", minLength: 1, description: "Class of a reading that names none." },
+    source: {
+      type: "string",
+      minLength: 1,
+      description: "Source of a reading that names none; by default the port's name.",
+    },
+    priority: {
+      type: "string",
+      enum: ["critical", "high", "normal", "low"],
+      description: "Priority of a reading that names none.",
+    },
+    reopen: {
+      type: "object",
+      additionalProperties: false,
+      default: {},
+      description: "Back-off between attempts to open the port again.",
+      properties: {
+        initial: duration("1s", "First wait; without one, 1s or `max` where that is shorter.", some),
+        max: duration("60s", "Longest wait.", some),
+      },
+    },
+  },
+} as const;

@@ -1,0 +1,185 @@
+/**
+ * Whether the outbox's file still is where it was opened, and what is done where it is not: somebody has removed it, or put another file
+ * in its place. SQLite goes on with the open one, which is lost with the process.
+ *
+ * - Removed: its content is put back, as a copy of the open file, and the process ends, to be started afresh on the copy.
+ * - Replaced: the other file is somebody's, and never overwritten. The content is kept beside it as `outbox.db.replaced-N`, at once and
+ *   again at the stop; once the other file is moved away, the content is put back as above. The open file's log goes at once: SQLite
+ *   would replay it over the other file.
+ * - The log alone was removed: what it holds is written to the file, and the process ends.
+ *
+ * Invariants: nothing is acknowledged into a file that is not in its place; deliveries go on, and are in the copy. The copy is
+ * made some pages at a time, so that a large file does not hold up the worker; it takes its name only when it is whole.
+ *
+ * It does not notice a file that is overwritten in place.
+ */
+import { linkSync, rmSync, statSync } from "node:fs";
+import { basename, dirname } from "node:path";
+import { renameDurably, sync } from "../kernel/durable-file.ts";
+import { codeOf, messageOf } from "../kernel/errors.ts";
+import type { FilePlaceNotice } from "./books.ts";
+import { nextName, remove } from "./set-aside.ts";
+import type { Store } from "./store.ts";
+
+/** Before another try where the copy could not be made: a full disk is not to be filled over and over. */
+const RETRY_MS = 10_000;
+
+export type Place = FilePlaceNotice["place"];
+
+export interface FilePlaceParts {
+  readonly file: string;
+  readonly store: Pick<Store, "copyTo" | "bringLogIn">;
+  readonly monotonic: () => number;
+  readonly onNotice: (notice: FilePlaceNotice) => void;
+  /** The content is back in its place, in another file than the open one: nothing may be written any more. */
+  readonly onPutBack: () => void;
+}
+
+export class FilePlace {
+  readonly #parts: FilePlaceParts;
+  readonly #identity: string | undefined;
+  readonly #logIdentity: string | undefined;
+  readonly #copy: string;
+  /** The name of the copy beside another file. */
+  #keptAs: string | undefined;
+  #said = JSON.stringify({ place: "in-place" });
+  #working: Promise<void> | undefined;
+  /** The open file is about to be closed: its content is kept as it is in the end. */
+  #leaving = false;
+  #notBefore = Number.NEGATIVE_INFINITY;
+
+  /** Of a file that has just been opened. */
+  constructor(parts: FilePlaceParts) {
+    this.#parts = parts;
+    this.#identity = identityOf(parts.file);
+    this.#logIdentity = identityOf(`${parts.file}-wal`);
+    this.#copy = `${parts.file}.copy`;
+    remove(this.#copy);
+  }
+
+  /** Looks, and sees to it that something is done where the file is not in its place. Costs one `stat`. */
+  look(): Place {
+    const place = this.#place();
+    if (place === "in-place") {
+      this.#forget();
+      this.#say({ place });
+    } else this.#rescue(place);
+    return place;
+  }
+
+  /** Before the open file is closed: resolves once its content is kept, as far as that can be. Returns where the file was. */
+  async leave(): Promise<Place> {
+    await this.#working;
+    const place = this.#place();
+    if (place === "in-place") return place;
+    this.#notBefore = Number.NEGATIVE_INFINITY;
+    this.#leaving = true;
+    this.#rescue(place);
+    await this.#working;
+    return place;
+  }
+
+  #place(): Place {
+    try {
+      const identity = identityOf(this.#parts.file);
+      if (identity === undefined) return "gone";
+      if (identity !== this.#identity) return "replaced";
+      return this.#logIsOurs() ? "in-place" : "log-gone";
+    } catch {
+      // A folder that may not be looked into says nothing of the file.
+      return "in-place";
+    }
+  }
+
+  #logIsOurs(): boolean {
+    return this.#logIdentity === undefined || identityOf(`${this.#parts.file}-wal`) === this.#logIdentity;
+  }
+
+  #rescue(place: Exclude<Place, "in-place">): void {
+    const keptAlready = place === "replaced" && this.#keptAs !== undefined && !this.#leaving;
+    if (this.#working !== undefined || keptAlready || this.#parts.monotonic() < this.#notBefore) return;
+    if (place !== "replaced") this.#say({ place });
+    this.#working = this.#keep(place)
+      .catch((fault: unknown) => {
+        this.#notBefore = this.#parts.monotonic() + RETRY_MS;
+        this.#say({ place, fault: messageOf(fault) });
+      })
+      .finally(() => {
+        remove(this.#copy);
+        this.#working = undefined;
+      });
+  }
+
+  async #keep(place: Exclude<Place, "in-place">): Promise<void> {
+    if (place === "replaced") await this.#keepBeside();
+    else if (place === "gone") await this.#putBack();
+    else {
+      this.#parts.store.bringLogIn();
+      this.#removeLog();
+      this.#settled();
+    }
+  }
+
+  async #putBack(): Promise<void> {
+    const { file, store } = this.#parts;
+    await store.copyTo(this.#copy);
+    sync(this.#copy);
+    if (this.#place() !== "gone") return;
+    // The removed file's: it would be replayed over the copy.
+    this.#removeLog();
+    try {
+      linkSync(this.#copy, file);
+    } catch (fault) {
+      // Somebody was quicker: the next look finds that file.
+      if (codeOf(fault) === "EEXIST") return;
+      throw fault;
+    }
+    remove(this.#copy);
+    sync(dirname(file));
+    this.#settled();
+  }
+
+  #settled(): void {
+    this.#forget();
+    if (!this.#leaving) this.#parts.onPutBack();
+  }
+
+  #removeLog(): void {
+    for (const part of ["-wal", "-shm"]) rmSync(this.#parts.file + part, { force: true });
+  }
+
+  async #keepBeside(): Promise<void> {
+    const { file, store } = this.#parts;
+    if (this.#logIsOurs()) this.#removeLog();
+    await store.copyTo(this.#copy);
+    sync(this.#copy);
+    this.#keptAs ??= `${dirname(file)}/${nextName(file, "replaced")}`;
+    renameDurably(this.#copy, this.#keptAs);
+    this.#say({ place: "replaced", keptAs: basename(this.#keptAs) });
+  }
+
+  /** The content is in its place again: what was kept beside another file is of no use any more. */
+  #forget(): void {
+    if (this.#keptAs !== undefined) remove(this.#keptAs);
+    this.#keptAs = undefined;
+  }
+
+  /** Once for each change. */
+  #say(notice: Omit<FilePlaceNotice, "kind" | "file">): void {
+    const said = JSON.stringify(notice);
+    if (said === this.#said) return;
+    this.#said = said;
+    this.#parts.onNotice({ kind: "file-place", file: this.#parts.file, ...notice });
+  }
+}
+
+/** Which file has this name; `undefined` where none has. */
+function identityOf(path: string): string | undefined {
+  try {
+    const stat = statSync(path, { bigint: true });
+    return `${stat.dev}:${stat.ino}`;
+  } catch (fault) {
+    if (codeOf(fault) === "ENOENT" || codeOf(fault) === "ENOTDIR") return undefined;
+    throw fault;
+  }
+}

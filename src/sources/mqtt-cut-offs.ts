@@ -1,0 +1,140 @@
+/**
+ * Clients that the broker turns away or cuts off, and why: counted by reason, and named in the log.
+ *
+ * The log is bounded so that nobody can fill it and nobody can hide behind another: for each reason, each client has a few
+ * lines, each address has some more, and so have all together. A client is its id once it was let in, else its address.
+ */
+import { Counter } from "prom-client";
+import type { Clock } from "../kernel/clock.ts";
+import { RateLimit, type Telemetry } from "../kernel/telemetry.ts";
+
+export type CutOffCode =
+  /** `mqtt.limits.maxConnections` */
+  | "connections"
+  | "connections-per-address"
+  | "connections-per-identity"
+  /** A TLS handshake that failed, or a certificate that is not accepted. */
+  | "tls"
+  | "handshake-timeout"
+  | "connect-timeout"
+  | "authenticate-timeout"
+  | "packet-size"
+  /** Bytes that are not MQTT. */
+  | "protocol"
+  | "keep-alive"
+  | "qos2-in-flight"
+  | "slow-reader";
+
+/** Whom it befell. */
+export interface CutOffClient {
+  readonly address: string | undefined;
+  /** As its CONNECT said, where one came. */
+  readonly clientId?: string | undefined;
+  /** Whether it had been let in: its id is its own. */
+  readonly admitted?: boolean;
+}
+
+/** Ends a connection with a reason to be told, where only an error can be handed over. */
+export class CutOff extends Error {
+  readonly code: CutOffCode;
+
+  constructor(code: CutOffCode, reason: string) {
+    super(reason);
+    this.name = "CutOff";
+    this.code = code;
+  }
+}
+
+const WINDOW_MS = 60_000;
+/** Lines a window for one reason: of one client, of one address, of all. */
+const LINES_PER_CLIENT = 3;
+const LINES_PER_ADDRESS = 9;
+const LINES_PER_REASON = 30;
+/** Names whose lines are counted apart, each reason; the one not heard of for longest makes room. */
+const MAX_NAMES = 256;
+
+export class CutOffs {
+  readonly #clock: Clock;
+  readonly #log: Telemetry["log"];
+  readonly #reasons = new Map<CutOffCode, LinesOfReason>();
+  readonly #refused: Counter<"reason">;
+  readonly #cutOff: Counter<"reason">;
+
+  constructor(clock: Clock, { log, metrics }: Telemetry) {
+    this.#clock = clock;
+    this.#log = log;
+    this.#refused = new Counter({
+      name: "summit_edge_mqtt_connections_refused_total",
+      help: "MQTT connections turned away before they were let in, by reason.",
+      labelNames: ["reason"],
+      registers: [metrics],
+    });
+    this.#cutOff = new Counter({
+      name: "summit_edge_mqtt_clients_cut_off_total",
+      help: "MQTT clients that were let in and cut off later, by reason.",
+      labelNames: ["reason"],
+      registers: [metrics],
+    });
+  }
+
+  /** Counts one, and names it in the log. `reason` is for the operator: what happened, and which key bounds it. */
+  report(code: CutOffCode, reason: string, { address, clientId, admitted = false }: CutOffClient): void {
+    (admitted ? this.#cutOff : this.#refused).inc({ reason: code });
+    const heldBack = this.#linesOf(code).admit(`address ${address}`, admitted ? `client ${clientId}` : undefined);
+    if (heldBack === undefined) return;
+    const fields = { code, address, ...(clientId === undefined ? {} : { client: clientId }), reason, heldBack };
+    this.#log.warn(fields, admitted ? "client cut off" : "connection refused");
+  }
+
+  /** Counts a connection that was refused for what its client showed; who decided that names it in the log. */
+  count(reason: "login" | "tls" | "handshake-timeout"): void {
+    this.#refused.inc({ reason });
+  }
+
+  #linesOf(code: CutOffCode): LinesOfReason {
+    const known = this.#reasons.get(code);
+    if (known !== undefined) return known;
+    const lines = new LinesOfReason(this.#clock);
+    this.#reasons.set(code, lines);
+    return lines;
+  }
+}
+
+class LinesOfReason {
+  readonly #clock: Clock;
+  readonly #all: RateLimit;
+  /** Of clients and addresses, the one not heard of for longest first. */
+  readonly #names = new Map<string, RateLimit>();
+  #heldBack = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    this.#all = new RateLimit(clock, LINES_PER_REASON, WINDOW_MS);
+  }
+
+  /** How many were held back since the last line, of anybody; `undefined` where this one is. */
+  admit(address: string, client: string | undefined): number | undefined {
+    const limits =
+      client === undefined
+        ? [this.#of(address, LINES_PER_CLIENT)]
+        : [this.#of(client, LINES_PER_CLIENT), this.#of(`clients of ${address}`, LINES_PER_ADDRESS)];
+    if (![...limits, this.#all].every((limit) => limit.admit() !== undefined)) {
+      this.#heldBack++;
+      return undefined;
+    }
+    const heldBack = this.#heldBack;
+    this.#heldBack = 0;
+    return heldBack;
+  }
+
+  #of(name: string, lines: number): RateLimit {
+    const limit = this.#names.get(name) ?? new RateLimit(this.#clock, lines, WINDOW_MS);
+    this.#names.delete(name);
+    this.#names.set(name, limit);
+    if (this.#names.size > MAX_NAMES) {
+      const [longestSilent] = this.#names.keys();
+      if (longestSilent !== undefined) this.#names.delete(longestSilent);
+    }
+    return limit;
+  }
+}

@@ -1,0 +1,92 @@
+/** What a port's configuration makes of its bytes: the pure pipeline of `codec/pipeline.ts`, with a clock for pauses. */
+import type { Decoder } from "../codec/decoder.ts";
+import type { Frame, Framer } from "../codec/framing.ts";
+import { type PipelineConfig, pipelineFaults } from "../codec/pipeline-config.ts";
+import type { Clock } from "../kernel/clock.ts";
+import { GatewayError } from "../kernel/errors.ts";
+
+type NamedPipeline = PipelineConfig & { readonly name: string };
+
+/** Throws a `GatewayError` `CONFIG_INVALID` that names the key where something in a port's pipeline does not fit together. */
+export function checkPipeline(config: NamedPipeline): void {
+  const [fault] = pipelineFaults(config);
+  if (fault === undefined) return;
+  throw new GatewayError({
+    code: "CONFIG_INVALID",
+    op: "serial.configure",
+    message: `serial port ${config.name}: ${fault.path.join(".")} ${fault.message}`,
+    hint: "Mend that key of the port; `summit-edge config check --config FILE` lists everything that is wrong.",
+  });
+}
+
+export interface Pipeline {
+  readonly decoder: Decoder;
+  /** A new one for each time that the port is opened. */
+  readonly framer: () => Framer;
+}
+
+/** What `config` means. A gateway without serial ports never loads it. */
+export async function loadPipeline(config: PipelineConfig): Promise<Pipeline> {
+  const { createDecoder, createFramer } = await import("../codec/pipeline.ts");
+  return { decoder: await createDecoder(config), framer: () => createFramer(config) };
+}
+
+/** The bytes of a port while it is open, as frames. Ends those that a pause ends; `take` gets them as they come. */
+export class FrameStream {
+  readonly #framer: Framer;
+  readonly #clock: Clock;
+  readonly #take: (frames: readonly Frame[]) => void;
+  #lastByteAt = 0;
+  #cancel: (() => void) | undefined;
+
+  constructor(framer: Framer, clock: Clock, take: (frames: readonly Frame[]) => void) {
+    this.#framer = framer;
+    this.#clock = clock;
+    this.#take = take;
+  }
+
+  push(chunk: Uint8Array): void {
+    const now = this.#clock.monotonic();
+    const { idleAfter } = this.#framer;
+    if (idleAfter !== undefined) {
+      this.#lastByteAt = now;
+      this.#cancel ??= this.#clock.after(idleAfter, () => this.#wake(idleAfter));
+    }
+    this.#take(this.#framer.push(chunk, now));
+  }
+
+  /** The port was closed. */
+  end(): void {
+    this.#cancel?.();
+    this.#cancel = undefined;
+    this.#take(this.#framer.end());
+  }
+
+  /** One timer a frame, not one a chunk: where bytes came meanwhile it goes on for what is left. */
+  #wake(idleAfter: number): void {
+    const left = this.#lastByteAt + idleAfter - this.#clock.monotonic();
+    this.#cancel = left > 0 ? this.#clock.after(left, () => this.#wake(idleAfter)) : undefined;
+    if (left <= 0) this.#take(this.#framer.idle?.() ?? []);
+  }
+}
+
+/** Why bytes that were given up count as a refused reading; `undefined` where no reading is known to have been in them. */
+export function discardDetail(frame: Frame & { kind: "discarded" }, config: PipelineConfig): string | undefined {
+  switch (frame.reason) {
+    case "too-long":
+      // What a length field says is too long is given up before it has come.
+      return frame.length > config.maxFrameBytes
+        ? `a frame of ${frame.length} bytes where ${config.maxFrameBytes} are allowed`
+        : `a frame of more than the ${config.maxFrameBytes} bytes that are allowed`;
+    case "bad-checksum":
+      return `a wrong checksum (${config.checksum?.type ?? "none"})`;
+    case "bad-length":
+      return "a length field that no frame can have";
+    case "bad-encoding":
+      return `not ${config.framing}: bytes that it never writes`;
+    case "unfinished":
+    case "noise":
+      // Cut when the port was closed, and what an open line picks up: never said to its end, so nothing to refuse.
+      return undefined;
+  }
+}
