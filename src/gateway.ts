@@ -8,7 +8,7 @@ import { environment } from "./config/environment.ts";
 import { readConfigApart } from "./config/load-apart.ts";
 import { redactUrl } from "./config/redact.ts";
 import type { Config } from "./config/schema.ts";
-import { auditConfig, sayEnd, trailOf } from "./gateway-audit.ts";
+import { auditConfig, sayEnd, TrailCheck, trailOf } from "./gateway-audit.ts";
 import { createHttpServer } from "./gateway-http.ts";
 import { watchSecrets } from "./gateway-secrets.ts";
 import { viewOf } from "./gateway-view.ts";
@@ -59,6 +59,7 @@ export class Gateway {
   /** How to stop what has been started, in the order of starting. */
   readonly #stops: (() => Promise<void> | void)[] = [];
   #trail: AuditTrail | undefined;
+  #trailCheck: TrailCheck | undefined;
   #conditions: Conditions | undefined;
 
   private constructor(config: Config, options: GatewayOptions) {
@@ -115,6 +116,7 @@ export class Gateway {
     log.level = next.log.level;
     if (this.#conditions !== undefined) await watchSecrets(next, environment, this.#conditions);
     if (this.#trail !== undefined) await auditConfig(this.#trail, configPath, next, log);
+    void this.#trailCheck?.look();
     const sections = Object.keys(next) as (keyof Config)[];
     return sections.filter((key) => key !== "log" && JSON.stringify(next[key]) !== JSON.stringify(this.#config[key]));
   }
@@ -141,7 +143,7 @@ export class Gateway {
     this.#reloads = reloads;
     this.#stops.push(() => reloads.stop());
     const outbox = await this.#openOutbox(conditions, clockWatch, audit);
-    this.#startTrail(trail);
+    this.#startTrail(trail, conditions);
     clockWatch.onceSynchronised((offsetMs) => this.#fixClock(outbox, offsetMs));
     const certificates = new CertificateWatch({
       config: this.#config,
@@ -202,20 +204,24 @@ export class Gateway {
     // Before that it is not known how far the times of readings can be trusted.
     await firstAnswer;
     await auditConfig(trail, this.#options.configPath, this.#config, log);
-    sayEnd(trail, log);
     await certificates.start();
     await this.#startSources(outbox, broker, serial);
     await this.#sayReady(view, outbox, forwarder);
+    // In nobody's way: what it finds stops nothing.
+    void this.#trailCheck?.look();
   }
 
   /** In the outbox's folder, and so after it; what was reported before has waited. */
-  #startTrail(trail: AuditTrail): void {
+  #startTrail(trail: AuditTrail, conditions: Conditions): void {
     const { log } = this.#options;
     this.#trail = trail;
     trail.start();
+    const check = new TrailCheck(this.#config, { clock: this.#clock, conditions, log });
+    this.#trailCheck = check;
     this.#stops.push(async () => {
+      await check.stop();
       await trail.close();
-      sayEnd(trail, log);
+      await sayEnd(trail, this.#config, log);
     });
   }
 

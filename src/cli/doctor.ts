@@ -6,6 +6,7 @@ import { problemText } from "../config/problem.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { ExitStatus } from "../kernel/errors.ts";
 import { configFile, configOption } from "./config-file.ts";
+import { examineTrail } from "./doctor/check-audit.ts";
 import {
   checkConditions,
   checkDaemon,
@@ -104,6 +105,7 @@ async function* examine({ file, config, warnings }: LoadedConfig, terminal: Term
 
   const dataDir = await probeDataDir(gateway.dataDir);
   yield* examineData(config, dataDir, daemon);
+  if (!toldOfTrail(daemon)) yield await examineTrail(gateway.dataDir, dataDir.asDaemon);
   yield checkWear(daemon);
   const now = systemClock.now();
   yield checkClock(daemon.kind === "answers" ? daemon.status.clock.quality : await probeClock(), now);
@@ -115,6 +117,9 @@ async function* examine({ file, config, warnings }: LoadedConfig, terminal: Term
   for (const port of serial) yield checkSerial(await probeSerial(port, openPorts), dataDir.asDaemon);
   yield checkUplink(await probeUplink(uplink), now);
 }
+
+const toldOfTrail = (daemon: DaemonFact): boolean =>
+  daemon.kind === "answers" && daemon.status.conditions.some(({ component }) => component === "audit");
 
 /** The folder of the data, what it lies on, and the outbox in it. */
 async function* examineData(

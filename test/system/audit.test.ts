@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { chmodSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { userInfo } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { type TestContext, test } from "node:test";
 import { connectAsync } from "mqtt";
 import { Collector } from "../support/collector.ts";
@@ -182,4 +183,58 @@ test("a trail that cannot be written degrades the gateway, which goes on, and is
   await daemon.stop();
   assert.equal((await entries(folder, "--action", "dead-letter.dropped")).length, 1);
   assert.equal((await command(folder, "audit", "verify")).status, 0);
+});
+
+test("the log says where the trail ends at each start and stop, also where nothing was written to it", async (t) => {
+  const folder = temporaryFolder(t);
+  const logged = async (): Promise<{ seq: number; hash: string; whole?: boolean }[]> => {
+    const daemon = await Daemon.launch({ folder, changes: { log: { level: "info" } }, log: "pipe", ports });
+    t.after(() => daemon.stop("SIGKILL"));
+    const lines: string[] = [];
+    const { stdout } = daemon.child;
+    assert.ok(stdout !== null);
+    createInterface({ input: stdout }).on("line", (line) => void lines.push(line));
+    const ends = () => lines.filter((line) => line.includes("the audit trail's end")).map((line) => JSON.parse(line));
+    await until("it says where the trail ends", () => ends().length > 0);
+    await daemon.stop();
+    await until("it says so once more", () => ends().length > 1);
+    return ends();
+  };
+  const ports = await Daemon.freePorts();
+  await logged();
+  const [start, stop] = await logged();
+  assert.deepEqual([start?.seq, start?.whole], [1, true]);
+  assert.deepEqual([stop?.seq, stop?.hash], [start?.seq, start?.hash]);
+});
+
+test("health and doctor say that the trail is not whole, until it is moved away", async (t) => {
+  const folder = temporaryFolder(t);
+  const first = await started(t, folder);
+  await command(folder, "outbox", "backup", join(folder, "a"));
+  await first.stop();
+  const trail = join(folder, "data", "audit");
+  const segment = join(trail, "audit-0000000001.jsonl");
+  writeFileSync(segment, readFileSync(segment, "utf8").replace("outbox.backed-up", "outbox.looked-at"));
+  const findings = async (): Promise<{ check: string; level: string; detail: string }[]> =>
+    JSON.parse((await command(folder, "doctor", "--json")).stdout).findings;
+  const stopped = (await findings()).find(({ check }) => check === "audit trail");
+  assert.equal(stopped?.level, "warn");
+  assert.match(
+    String(stopped?.detail),
+    /is not whole: 1 problem: entry 2 was changed \(audit-0000000001.jsonl, line 2\)/,
+  );
+
+  const daemon = await Daemon.start({ folder, ports: first.ports });
+  t.after(() => daemon.stop("SIGKILL"));
+  const isDamaged = ({ component, code }: { component: string; code: string }) =>
+    component === "audit" && code === "damaged";
+  await daemon.untilStatus(({ conditions }) => conditions.some(isDamaged));
+  assert.equal((await daemon.get("/healthz")).status, 200);
+  assert.match(
+    (await findings()).map(({ check, level, detail }) => `${level} ${check} ${detail}`).join("\n"),
+    /^warn audit the audit trail in .* is not whole/m,
+  );
+  renameSync(trail, `${trail}.damaged`);
+  daemon.child.kill("SIGHUP");
+  await daemon.untilStatus(({ conditions }) => !conditions.some(isDamaged));
 });

@@ -7,6 +7,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { codeOf } from "../../kernel/errors.ts";
 import { type AuditEntry, digestOf, GENESIS, type Link, PRUNED, RESUMED } from "./entry.ts";
 import { readHead } from "./head.ts";
 import { endOfSegment, type LineAt, linesIn, type Remains, remainsBefore, segmentsIn } from "./segments.ts";
@@ -37,12 +38,28 @@ export interface TrailReport {
 }
 
 const MAX_PROBLEMS = 100;
+/** A segment may go while it is looked for, because the trail has grown. */
+const TRIES = 3;
 
-/** Looks through the trail in a folder. `noted`: a link that was noted elsewhere. @throws the system's errors */
+/**
+ * Looks through the trail in a folder; whoever writes it may go on. `noted`: a link that was noted elsewhere.
+ * @throws the system's errors
+ */
 export async function verifyTrail(folder: string, noted?: Link): Promise<TrailReport> {
-  const names = await segmentsIn(folder);
+  for (let left = TRIES - 1; ; left--) {
+    try {
+      return await verifyOnce(folder, noted);
+    } catch (fault) {
+      if (codeOf(fault) !== "ENOENT" || left === 0) throw fault;
+    }
+  }
+}
+
+async function verifyOnce(folder: string, noted: Link | undefined): Promise<TrailReport> {
+  // Before the segments: an entry is durable before the anchor names it, so they are never behind what is read here.
   const anchors = await readHead(folder);
-  const inquiry = new Inquiry();
+  const names = await segmentsIn(folder);
+  const inquiry = new Inquiry([...anchors, ...(noted === undefined ? [] : [noted])]);
   for (const name of names) {
     const newest = name === names.at(-1);
     inquiry.read(name, await readFile(join(folder, name)), newest ? anchors[0] : undefined);
@@ -53,7 +70,7 @@ export async function verifyTrail(folder: string, noted?: Link): Promise<TrailRe
 
 /** Looks through a file that was exported; it has no anchor. @throws the system's errors */
 export async function verifyExport(file: string, noted?: Link): Promise<TrailReport> {
-  const inquiry = new Inquiry();
+  const inquiry = new Inquiry(noted === undefined ? [] : [noted]);
   inquiry.read(basename(file), await readFile(file));
   inquiry.end(undefined, true);
   return inquiry.report(1, noted);
@@ -65,17 +82,34 @@ interface Gap {
   readonly lines: LineAt[];
 }
 
+/** One sentence about a trail that is not whole, without a full stop: how much is wrong, and the first of it. */
+export function brokenText(folder: string, { problems: [first], problemCount }: TrailReport): string {
+  const count = problemCount === 1 ? "1 problem" : `${problemCount} problems, the first`;
+  const at = first?.line === undefined ? first?.file : `${first.file}, line ${first.line}`;
+  return `the audit trail in ${folder} is not whole: ${count}: ${first?.detail}${at ? ` (${at})` : ""}`;
+}
+
+/** What to do about it. */
+export const BROKEN_ADVICE =
+  "See all of it with summit-edge audit verify, check the card, and ask who was on this machine; keep the folder for whoever looks into it. Moved away, it begins anew, and the warning ends with systemctl reload summit-edge.";
+
 class Inquiry {
   #last: Link | undefined;
   #first: AuditEntry | undefined;
   #entries = 0;
   #file = "";
   #gap: Gap | undefined;
+  /** Numbers of the entries whose hashes are to be known in the end; a trail may have more than memory holds. */
+  readonly #wanted: ReadonlySet<number>;
   readonly #hashes = new Map<number, string>();
   readonly #pruned = new Map<number, string>();
   readonly #problems: TrailProblem[] = [];
   #problemCount = 0;
   readonly #notes: string[] = [];
+
+  constructor(links: readonly Link[]) {
+    this.#wanted = new Set(links.map(({ seq }) => seq));
+  }
 
   /** `head`: the anchor, where this is the newest segment. */
   read(file: string, bytes: Buffer, head?: Link): void {
@@ -148,7 +182,7 @@ class Inquiry {
     this.#first ??= entry;
     this.#entries++;
     this.#last = { seq: entry.seq, hash: entry.hash };
-    this.#hashes.set(entry.seq, entry.hash);
+    if (this.#wanted.has(entry.seq)) this.#hashes.set(entry.seq, entry.hash);
   }
 
   #resumed(entry: AuditEntry, gap: Gap | undefined, line: LineAt): void {
@@ -224,14 +258,18 @@ class Inquiry {
 
 /** Remains that entries tell of, and those behind the last entry, of which the next writer will tell. */
 function remainsIn(bytes: Buffer, head: Link | undefined): Remains[] {
-  const lines = [...linesIn(bytes)];
-  const told = lines.map((line) => remainsBefore(line, bytes)).filter((each) => each !== undefined);
+  const remains: Remains[] = [];
+  for (const line of linesIn(bytes)) {
+    const told = remainsBefore(line, bytes);
+    if (told !== undefined) remains.push(told);
+  }
   const { to, anchored } = endOfSegment(bytes, head);
-  return (anchored ? [...told, { from: to, to: bytes.length }] : told).filter((each) => isUnfinished(each, lines));
+  if (anchored && to < bytes.length) remains.push({ from: to, to: bytes.length });
+  return remains.filter((each) => isUnfinished(each, linesIn(bytes)));
 }
 
 /** A power cut leaves nothing of entries that were there before: a copy of one was put there. */
-function isUnfinished({ from, to }: Remains, lines: readonly LineAt[]): boolean {
+function isUnfinished({ from, to }: Remains, lines: Iterable<LineAt>): boolean {
   let before = 0;
   for (const line of lines) {
     if (line.read?.whole !== true || line.from >= to) continue;
