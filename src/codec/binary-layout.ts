@@ -139,7 +139,8 @@ function faultsIn(fields: readonly LayoutField[], path: LayoutFault["path"], isI
   });
 }
 
-function namesOf(field: LayoutField): string[] {
+/** The names that it gives to values: its own, and those of its bit fields. */
+export function namesOf(field: Pick<LayoutField, "name" | "bits">): string[] {
   return [...(field.name === undefined ? [] : [field.name]), ...(field.bits ?? []).map(({ name }) => name)];
 }
 
@@ -164,7 +165,7 @@ function kindFaults(field: LayoutField, at: At): LayoutFault[] {
   return faults;
 }
 
-function bitFaults(field: LayoutField, at: At): LayoutFault[] {
+export function bitFaults(field: LayoutField, at: At): LayoutFault[] {
   if (field.bits === undefined || !isScalar(field.type)) return [];
   const bits = 8 * SCALARS[field.type].bytes;
   return field.bits
@@ -172,6 +173,6 @@ function bitFaults(field: LayoutField, at: At): LayoutFault[] {
     .map((bit) => at("bits", `\`${bit.name}\` reaches beyond the ${bits} bits of ${field.type}`));
 }
 
-function scaleFaults(field: LayoutField, at: At): LayoutFault[] {
+export function scaleFaults(field: Pick<LayoutField, "scale" | "bits">, at: At): LayoutFault[] {
   return [field, ...(field.bits ?? [])].some(({ scale }) => scale === 0) ? [at("scale", "must not be 0")] : [];
 }

@@ -6,7 +6,9 @@
 import { SCALAR_TYPES } from "../codec/binary-scalars.ts";
 import { CHECKSUM_TYPES } from "../codec/checksum.ts";
 import { CODECS, FRAMINGS } from "../codec/pipeline-config.ts";
+import { serialPolling } from "./schema-serial-poll.ts";
 import { serialDevice, serialLine } from "./schema-serial-port.ts";
+import { bits, meaning } from "./schema-serial-values.ts";
 import { duration, hex, size, some } from "./schema-terms.ts";
 
 const endian = (description: string, value: "big" | "little" = "big") =>
@@ -93,47 +95,6 @@ export const serialFraming = {
       "A pause that ends a frame (framing idle), or gives up an unfinished one (fixed, length-prefixed); USB adapters make some of 16ms.",
   },
   checksum,
-} as const;
-
-/** What a raw number becomes. */
-const meaning = {
-  name: { type: "string", minLength: 1, maxLength: 256, description: "Its name in the reading, unit included." },
-  scale: { type: "number", description: "The reading is raw × scale + offset; without one, 1." },
-  offset: { type: "number", description: "See scale; without one, 0." },
-  values: {
-    type: "object",
-    additionalProperties: { type: "string" },
-    description: "Words for raw numbers, such as { 0: idle, 1: measuring }; a number without a word stays one.",
-  },
-  none: {
-    type: "array",
-    minItems: 1,
-    maxItems: 64,
-    items: { type: "number" },
-    description: "Raw numbers that mean that there is no reading.",
-  },
-} as const;
-
-const bits = {
-  type: "array",
-  minItems: 1,
-  maxItems: 32,
-  items: {
-    type: "object",
-    additionalProperties: false,
-    required: ["name", "at"],
-    properties: {
-      ...meaning,
-      at: { type: "integer", minimum: 0, maximum: 31, description: "Its least significant bit, from 0." },
-      width: {
-        type: "integer",
-        minimum: 1,
-        maximum: 32,
-        description: "Its bits; without one, 1: true or false.",
-      },
-    },
-  },
-  description: "Bit fields of an integer.",
 } as const;
 
 const field = {
@@ -231,7 +192,8 @@ export const serialCodec = {
   codec: {
     type: "string",
     enum: CODECS,
-    description: "How a frame is read; senml is RFC 8428 in JSON or CBOR, binary has a declared `layout`.",
+    description:
+      "How a frame is read; senml is RFC 8428 in JSON or CBOR, binary has a declared `layout`. Required but with `modbus` and `sdi12`.",
   },
   columns: {
     type: "array",
@@ -253,7 +215,7 @@ export const serialCodec = {
 export const serialPort = {
   type: "object",
   additionalProperties: false,
-  required: ["name", "codec"],
+  required: ["name"],
   properties: {
     name: {
       type: "string",
@@ -268,6 +230,7 @@ export const serialPort = {
     ...serialLine,
     ...serialFraming,
     ...serialCodec,
+    ...serialPolling,
     class: { type: "string", minLength: 1, description: "Class of a reading that names none." },
     source: {
       type: "string",

@@ -4,8 +4,9 @@
  * Every problem is to be reported at once, so the checks also look at a configuration in which the schema has found faults:
  * each check looks only at parts that are sound.
  */
-import { pipelineFaults } from "../codec/pipeline-config.ts";
+import { type PipelineFault, pipelineFaults } from "../codec/pipeline-config.ts";
 import { httpProblems, isLoopback } from "./http-access.ts";
+import { pollingFaults } from "./polling-semantics.ts";
 import type { Finding } from "./problem.ts";
 import type { Config, HttpConfig, ListenerConfig, MqttConfig, SerialPortConfig, UplinkConfig } from "./schema.ts";
 import type { Path } from "./schema-node.ts";
@@ -125,7 +126,8 @@ function serialPorts(ports: readonly Item<SerialPortConfig>[]): Finding[] {
       if (first < index)
         problems.push({ path: [...path, key], message: `\`${port[key]}\` is the ${key} of serial[${first}] too` });
     }
-    for (const fault of pipelineFaults(port)) problems.push({ path: [...path, ...fault.path], message: fault.message });
+    for (const fault of [...frameFaults(port), ...pollingFaults(port)])
+      problems.push({ path: [...path, ...fault.path], message: fault.message });
     if (port.reopen.initial > port.reopen.max)
       problems.push({ path: [...path, "reopen", "initial"], message: "must not be longer than reopen.max" });
     return problems;
@@ -137,6 +139,14 @@ function serialDevice({ path, match }: SerialPortConfig): string[] {
   if (path === undefined && match === undefined)
     return ["is missing: name the device file (ls /dev/serial/by-id), or its USB attributes in `match`"];
   return path !== undefined && match !== undefined ? ["stands beside `match`: leave one of them out"] : [];
+}
+
+/** How frames are read has to be said, but where the bus says itself what they are. */
+function frameFaults(port: SerialPortConfig): PipelineFault[] {
+  if (port.modbus !== undefined || port.sdi12 !== undefined) return [];
+  const { codec } = port;
+  if (codec === undefined) return [{ path: ["codec"], message: "is missing: it says how a frame is read" }];
+  return pipelineFaults({ ...port, codec });
 }
 
 function clientCertificate({ tls }: UplinkConfig): Finding[] {

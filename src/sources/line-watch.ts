@@ -68,7 +68,7 @@ export class LineWatch {
   constructor(config: SerialPortConfig, parts: WatchParts) {
     this.#config = config;
     this.#parts = parts;
-    this.#isText = TEXT_CODECS.has(config.codec);
+    this.#isText = config.codec !== undefined && TEXT_CODECS.has(config.codec);
     this.#quality = new LineQuality(config, this.#isText);
     this.#rate = new RateLimit(config.maxRate);
   }

@@ -1,20 +1,36 @@
 /** What a port's configuration makes of its bytes: the pure pipeline of `codec/pipeline.ts`, with a clock for pauses. */
 import type { Decoder } from "../codec/decoder.ts";
 import type { Frame, Framer } from "../codec/framing.ts";
-import { type PipelineConfig, pipelineFaults } from "../codec/pipeline-config.ts";
+import {
+  type CodecConfig,
+  type FramingConfig,
+  type PipelineConfig,
+  type PipelineFault,
+  pipelineFaults,
+} from "../codec/pipeline-config.ts";
 import type { Clock } from "../kernel/clock.ts";
 import { GatewayError } from "../kernel/errors.ts";
 
-type NamedPipeline = PipelineConfig & { readonly name: string };
+type NamedPort = FramingConfig & Partial<CodecConfig> & { readonly name: string };
 
-/** Throws a `GatewayError` `CONFIG_INVALID` that names the key where something in a port's pipeline does not fit together. */
-export function checkPipeline(config: NamedPipeline): void {
-  const [fault] = pipelineFaults(config);
-  if (fault === undefined) return;
-  throw new GatewayError({
+/**
+ * The port's pipeline. Throws a `GatewayError` `CONFIG_INVALID` that names the key where something in it is missing or does not
+ * fit together.
+ */
+export function checkedPipeline(config: NamedPort): PipelineConfig {
+  const { codec } = config;
+  if (codec === undefined) throw unfit(config, { path: ["codec"], message: "is missing" });
+  const pipeline = { ...config, codec };
+  const [fault] = pipelineFaults(pipeline);
+  if (fault !== undefined) throw unfit(config, fault);
+  return pipeline;
+}
+
+function unfit({ name }: NamedPort, { path, message }: PipelineFault): GatewayError {
+  return new GatewayError({
     code: "CONFIG_INVALID",
     op: "serial.configure",
-    message: `serial port ${config.name}: ${fault.path.join(".")} ${fault.message}`,
+    message: `serial port ${name}: ${path.join(".")} ${message}`,
     hint: "Mend that key of the port; `summit-edge config check --config FILE` lists everything that is wrong.",
   });
 }

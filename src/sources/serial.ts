@@ -8,7 +8,7 @@
 import { Counter, type CounterConfiguration } from "prom-client";
 import type { Decoder } from "../codec/decoder.ts";
 import type { Frame } from "../codec/framing.ts";
-import { defaultClassOf } from "../codec/pipeline-config.ts";
+import { defaultClassOf, type PipelineConfig } from "../codec/pipeline-config.ts";
 import type { SerialPortConfig } from "../config/schema.ts";
 import type { Clock } from "../kernel/clock.ts";
 import type { Conditions } from "../kernel/conditions.ts";
@@ -20,7 +20,7 @@ import { LineWatch, throttleCounter } from "./line-watch.ts";
 import { openNetworkPort } from "./network-port.ts";
 import type { OpenOutcome, Port, PortFault, PortSurroundings } from "./port.ts";
 import { placeOf, placeText } from "./port-place.ts";
-import { checkPipeline, discardDetail, FrameStream, loadPipeline, type Pipeline } from "./serial-pipeline.ts";
+import { checkedPipeline, discardDetail, FrameStream, loadPipeline, type Pipeline } from "./serial-pipeline.ts";
 
 export interface SerialParts {
   readonly intake: Intake;
@@ -80,6 +80,7 @@ export function createSerialSources(ports: readonly SerialPortConfig[], parts: S
 
 export class SerialSource {
   readonly #config: SerialPortConfig;
+  readonly #pipeline: PipelineConfig;
   readonly #parts: SerialParts;
   readonly #discarded: DiscardCounters;
   readonly #throttled: Counter<"port">;
@@ -113,12 +114,12 @@ export class SerialSource {
       throttle: (ms) => this.#throttle(ms),
     });
     this.#log = parts.telemetry.log.child({ component: `serial:${config.name}` });
-    checkPipeline(config);
+    this.#pipeline = checkedPipeline(config);
     this.#origin = {
       kind: "serial",
       name: config.name,
       source: config.source ?? config.name,
-      class: config.class ?? defaultClassOf(config.codec),
+      class: config.class ?? defaultClassOf(this.#pipeline.codec),
       ...(config.priority === undefined ? {} : { priority: config.priority }),
       via: placeText(config),
     };
@@ -147,7 +148,7 @@ export class SerialSource {
   async #keepOpen(attempted: () => void): Promise<void> {
     const { clock } = this.#parts;
     const { signal } = this.#stopping;
-    const pipeline = await loadPipeline(this.#config);
+    const pipeline = await loadPipeline(this.#pipeline);
     while (!signal.aborted) {
       const outcome = await this.#open({ clock, signal });
       let fault: PortFault | undefined;
@@ -226,7 +227,7 @@ export class SerialSource {
         this.#watch.judged("discarded");
         this.#discarded.frames.inc({ port: this.#config.name, reason: frame.reason });
         this.#discarded.bytes.inc({ port: this.#config.name, reason: frame.reason }, frame.length);
-        const detail = discardDetail(frame, this.#config);
+        const detail = discardDetail(frame, this.#pipeline);
         if (detail !== undefined) intake.refuse("invalid", detail, frame.bytes, this.#origin);
         continue;
       }
@@ -245,7 +246,7 @@ export class SerialSource {
   #originOf(ownClass: string | undefined): Origin {
     const { class: portClass } = this.#config;
     if (ownClass === undefined) return this.#origin;
-    if (portClass !== undefined && portClass !== defaultClassOf(this.#config.codec)) return this.#origin;
+    if (portClass !== undefined && portClass !== defaultClassOf(this.#pipeline.codec)) return this.#origin;
     return { ...this.#origin, class: ownClass };
   }
 
