@@ -93,7 +93,8 @@ export function arranged(fields: readonly LayoutField[], endian: "big" | "little
   return { fields: places, bytes: needed };
 }
 
-function decimalsIn({ scale = 1, offset = 0 }: Meaning): number {
+/** Decimals of a number so scaled: as many as scale and offset are written with. */
+export function decimalsIn({ scale = 1, offset = 0 }: Pick<Meaning, "scale" | "offset">): number {
   return Math.max(decimalsOf(scale), decimalsOf(offset));
 }
 

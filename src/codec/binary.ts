@@ -1,7 +1,7 @@
 /**
  * Codec `binary`: frames of numbers in declared places. A reading has the named fields, scaled; what its sentinels say is no
- * reading is left out, as is a float that is no number. A frame that is shorter than its layout is refused; one that
- * is longer is read as far as it is known.
+ * reading is left out, as is a float that is no number. A frame that is shorter than its layout is refused, unless
+ * a field of it that must equal something says that it is of another kind; one that is longer is read as far as it is known.
  */
 import {
   type Arranged,
@@ -37,6 +37,7 @@ export class BinaryDecoder implements Decoder {
 
   decode(frame: Uint8Array): Decoded {
     const { bytes } = this.#arrangement;
+    if (frame.length < bytes && this.#isOfAnotherKind(frame)) return IGNORED;
     if (frame.length < bytes) return refused(`${frame.length} bytes where the layout has ${bytes}`);
     const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
     const values: Values = {};
@@ -44,6 +45,15 @@ export class BinaryDecoder implements Decoder {
     if (objection !== undefined) return objection;
     if (Object.keys(values).length === 0) return refused("no value in any field");
     return { kind: "reading", payload: values };
+  }
+
+  /** Whether what there is of a short frame says already that this layout is not its own. */
+  #isOfAnotherKind(frame: Uint8Array): boolean {
+    const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+    return this.#arrangement.fields.some(({ field, at, bytes = 0, little }) => {
+      if (field.equals === undefined || !isScalar(field.type) || at + bytes > frame.length) return false;
+      return Number(SCALARS[field.type].get(view, at, little)) !== field.equals;
+    });
   }
 }
 
@@ -120,7 +130,7 @@ function wordFor(raw: number | bigint, values: NonNullable<Meaning["values"]>): 
 const MOST_DECIMALS = 22;
 
 /** With so many decimals, so that 3 × 0.1 is 0.3; itself where a double has no more digits than that anyway. */
-function rounded(value: number, decimals: number): number {
+export function rounded(value: number, decimals: number): number {
   if (decimals > MOST_DECIMALS) return value;
   const factor = 10 ** decimals;
   const whole = Math.round(value * factor);

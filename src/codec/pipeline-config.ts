@@ -4,11 +4,22 @@
  */
 import { type BinaryLayout, layoutFaults } from "./binary-layout.ts";
 import { type ChecksumRule, checksumFits, checksumWidth } from "./checksum.ts";
+import type { FieldsConfig } from "./fields.ts";
 import type { LengthField } from "./framing-header.ts";
 import type { CsvColumn } from "./text.ts";
 
-export const FRAMINGS = ["lines", "delimiter", "fixed", "length-prefixed", "slip", "hdlc", "cobs", "idle"] as const;
-export const CODECS = ["json", "csv", "nmea0183", "senml", "cbor", "binary"] as const;
+export const FRAMINGS = [
+  "lines",
+  "delimiter",
+  "fixed",
+  "length-prefixed",
+  "slip",
+  "hdlc",
+  "cobs",
+  "idle",
+  "ve-direct",
+] as const;
+export const CODECS = ["json", "csv", "nmea0183", "senml", "cbor", "binary", "fields"] as const;
 
 export type Framing = (typeof FRAMINGS)[number];
 export type Codec = (typeof CODECS)[number];
@@ -38,6 +49,8 @@ export interface CodecConfig {
   readonly separator?: string | undefined;
   /** Of `binary`. */
   readonly layout?: BinaryLayout | undefined;
+  /** Of `fields`. */
+  readonly fields?: FieldsConfig | undefined;
 }
 
 /** Class of a codec's readings for which neither payload nor port names one. */
@@ -77,6 +90,7 @@ const KEYS: readonly {
   },
   { key: "columns", of: ["csv"], needed: ["csv"], meaning: "the columns' names, in order" },
   { key: "layout", of: ["binary"], needed: ["binary"], meaning: "what stands where in a frame" },
+  { key: "fields", of: ["fields"], needed: [], meaning: "what the labels stand for" },
 ];
 
 /** Everything in a pipeline's configuration that a schema cannot say. */
@@ -91,12 +105,16 @@ export function pipelineFaults(config: PipelineConfig): PipelineFault[] {
     if (chosen(of)) return [];
     return [{ path: [key], message: `is of no use with ${kind} ${config[kind]}: it is for ${of.join(" and ")}` }];
   });
-  return [...faults, ...framingFaults(config), ...(config.layout === undefined ? [] : layoutFaultsOf(config.layout))];
+  if (config.layout !== undefined) faults.push(...layoutFaultsOf(config.layout));
+  if (config.fields !== undefined) faults.push(...fieldsFaults(config.fields));
+  return [...faults, ...framingFaults(config)];
 }
 
 function framingFaults(config: FramingConfig): PipelineFault[] {
   const { framing, header, length, lengthField, checksum, maxFrameBytes } = config;
   const faults: PipelineFault[] = [];
+  if (framing === "ve-direct" && checksum !== undefined)
+    faults.push({ path: ["checksum"], message: "is of no use with framing ve-direct, which has its own" });
   if (isHeaded(config) && header === undefined && checksum === undefined)
     faults.push({
       path: ["header"],
@@ -132,6 +150,20 @@ function fieldEnd(field: LengthField | undefined): number {
 
 function layoutFaultsOf(layout: BinaryLayout): PipelineFault[] {
   return layoutFaults(layout).map(({ path, message }) => ({ path: ["layout", ...path], message }));
+}
+
+function fieldsFaults({ known = [] }: FieldsConfig): PipelineFault[] {
+  return known.flatMap(({ label, name, scale }, index): PipelineFault[] => {
+    const at = (key: string, message: string): PipelineFault => ({ path: ["fields", "known", index, key], message });
+    const before = known.slice(0, index);
+    return [
+      ...(before.some((other) => other.label === label) ? [at("label", `\`${label}\` stands twice in the list`)] : []),
+      ...(name !== undefined && before.some((other) => other.name === name)
+        ? [at("name", `\`${name}\` stands twice in the list`)]
+        : []),
+      ...(scale === 0 ? [at("scale", "must not be 0")] : []),
+    ];
+  });
 }
 
 /** The bytes that hexadecimal digits stand for. */

@@ -5,8 +5,10 @@
 import { BinaryDecoder } from "./binary.ts";
 import { checksumCut, checksumWidth, hasChecksum, withChecksum } from "./checksum.ts";
 import type { Decoder } from "./decoder.ts";
+import { FieldsDecoder } from "./fields.ts";
 import { DelimiterFramer, type Framer, IdleFramer, LineFramer, type Unwrap, UnwrappingFramer } from "./framing.ts";
 import { fixedLength, HeaderFramer, prefixedLength, withLength } from "./framing-header.ts";
+import { VeDirectFramer, veDirectBlock } from "./framing-ve-direct.ts";
 import { NmeaDecoder } from "./nmea.ts";
 import { bytesOf, type CodecConfig, type FramingConfig, isHeaded } from "./pipeline-config.ts";
 import { COBS_DELIMITER, decodeCobs, encodeCobs, HDLC, SLIP, type Stuffing, stuff, unstuff } from "./stuffing.ts";
@@ -57,6 +59,8 @@ function bareFramer(config: FramingConfig): Framer {
       return escapedFramer(HDLC.delimiter, maxFrameBytes, (bytes) => unstuff(bytes, HDLC));
     case "cobs":
       return escapedFramer(COBS_DELIMITER, maxFrameBytes, decodeCobs);
+    case "ve-direct":
+      return new VeDirectFramer(maxFrameBytes);
   }
 }
 
@@ -83,6 +87,8 @@ export async function createDecoder(config: CodecConfig): Promise<Decoder> {
       return new CsvDecoder(declared(config.columns, "columns"), config.separator);
     case "binary":
       return new BinaryDecoder(declared(config.layout, "layout"));
+    case "fields":
+      return new FieldsDecoder(config.fields ?? {});
   }
 }
 
@@ -110,6 +116,8 @@ function bareWriter(config: FramingConfig): (frame: Uint8Array) => Uint8Array {
       return stuffer(HDLC);
     case "cobs":
       return encodeCobs;
+    case "ve-direct":
+      return veDirectBlock;
     case "length-prefixed": {
       const field = declared(config.lengthField, "lengthField");
       const header = bytesOf(config.header ?? "");

@@ -5,7 +5,7 @@ import { isRounded, parseJson } from "./json.ts";
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 /** The frame as text (a byte order mark is dropped), or `undefined` where it is not UTF-8. */
-function textOf(frame: Uint8Array): string | undefined {
+export function textOf(frame: Uint8Array): string | undefined {
   try {
     return utf8.decode(frame);
   } catch {
@@ -31,8 +31,16 @@ export class JsonDecoder implements Decoder {
 
 export type CsvColumnType = "number" | "text" | "boolean";
 
-/** A column's name, or its name and type. Without a type it is a number where it reads as one, else text. */
-export type CsvColumn = string | { readonly name: string; readonly type: CsvColumnType };
+/** A column's name, or more of it. Without a type it is a number where it reads as one, else text. */
+export type CsvColumn = string | CsvColumnRule;
+
+export interface CsvColumnRule {
+  readonly name: string;
+  /** `skip`: no part of the reading. */
+  readonly type?: CsvColumnType | "skip" | undefined;
+  /** A row with another text here is refused: it is in another unit, or of another device. */
+  readonly expect?: string | undefined;
+}
 
 /**
  * Codec `csv`: a row per frame with the declared columns in order, quoted as RFC 4180 says (a field cannot span frames).
@@ -40,12 +48,12 @@ export type CsvColumn = string | { readonly name: string; readonly type: CsvColu
  * declared type, is refused whole; a row that repeats the column names is a header, and ignored.
  */
 export class CsvDecoder implements Decoder {
-  readonly #columns: readonly { readonly name: string; readonly type: CsvColumnType | undefined }[];
+  readonly #columns: readonly CsvColumnRule[];
   readonly #separator: string;
 
   /** `separator` is one character. */
   constructor(columns: readonly CsvColumn[], separator = ",") {
-    this.#columns = columns.map((column) => (typeof column === "string" ? { name: column, type: undefined } : column));
+    this.#columns = columns.map((column) => (typeof column === "string" ? { name: column } : column));
     this.#separator = separator;
   }
 
@@ -60,9 +68,10 @@ export class CsvDecoder implements Decoder {
     if (this.#columns.every(({ name }, index) => fields[index] === name)) return IGNORED;
 
     const values: [string, number | string | boolean][] = [];
-    for (const [index, { name, type }] of this.#columns.entries()) {
+    for (const [index, { name, type, expect }] of this.#columns.entries()) {
       const field = fields[index] ?? "";
-      if (field === "") continue;
+      if (expect !== undefined && field !== expect) return refused(`column ${name} is not ${expect}`);
+      if (field === "" || type === "skip") continue;
       const value = fieldValue(field, type);
       if (value === undefined) return refused(`column ${name} is not a ${type}`);
       values.push([name, value]);
@@ -103,7 +112,7 @@ function splitRow(row: string, separator: string): string[] | string {
 const DECIMAL = /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?$/i;
 
 /** The finite number that `field` writes in decimal, spaces around it allowed; its text where no number holds it exactly. */
-function numberOf(field: string): number | string | undefined {
+export function decimalNumber(field: string): number | string | undefined {
   const digits = field.trim();
   if (isRounded(digits)) return digits;
   const value = DECIMAL.test(digits) ? Number(digits) : Number.NaN;
@@ -122,10 +131,10 @@ function fieldValue(field: string, type: CsvColumnType | undefined): number | st
     case "text":
       return field;
     case "number":
-      return numberOf(field);
+      return decimalNumber(field);
     case "boolean":
       return booleanOf(field);
     default:
-      return numberOf(field) ?? field;
+      return decimalNumber(field) ?? field;
   }
 }

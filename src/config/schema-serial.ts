@@ -74,7 +74,8 @@ export const serialFraming = {
     type: "string",
     enum: FRAMINGS,
     default: "lines",
-    description: "How frames are told apart: by any line end, declared bytes, their length, escapes, or a pause.",
+    description:
+      "How frames are told apart: by any line end, declared bytes, their length, escapes, or a pause; ve-direct is Victron's.",
   },
   maxFrameBytes: size("4KiB", "Longer frames are discarded and counted.", { atLeast: "16B", atMost: "1MiB" }),
   delimiter: hex("Of framing delimiter: the bytes that end a frame, in hexadecimal, such as '0d 0a'."),
@@ -178,13 +179,64 @@ const csvColumn = {
     {
       type: "object",
       additionalProperties: false,
-      required: ["name", "type"],
+      required: ["name"],
       properties: {
         name: { type: "string", minLength: 1 },
-        type: { type: "string", enum: ["number", "text", "boolean"] },
+        type: { type: "string", enum: ["number", "text", "boolean", "skip"] },
+        expect: { type: "string" },
       },
     },
   ],
+} as const;
+
+const fields = {
+  type: "object",
+  description: "Of codec fields: what stands between labels and values, and what the labels stand for.",
+  additionalProperties: false,
+  properties: {
+    separator: {
+      type: "string",
+      minLength: 1,
+      maxLength: 8,
+      description: "Between a label and its value; without one, a tab.",
+    },
+    between: { type: "string", minLength: 1, maxLength: 8, description: "Between two fields; without one, line ends." },
+    known: {
+      type: "array",
+      minItems: 1,
+      maxItems: 256,
+      description: "The labels that are known, in any order.",
+      items: {
+        type: "object",
+        additionalProperties: false,
+        required: ["label"],
+        properties: {
+          label: { type: "string", minLength: 1, maxLength: 256, description: "The label as the device writes it." },
+          name: { ...meaning.name, description: "Its name in the reading, unit included; without one, the label." },
+          type: {
+            type: "string",
+            enum: ["number", "text"],
+            description: "number refuses anything else, text keeps digits as text; without one, what it looks like.",
+          },
+          scale: meaning.scale,
+          offset: meaning.offset,
+          values: { ...meaning.values, description: "Words for values, such as { 3: bulk, 5: float }." },
+          none: {
+            type: "array",
+            minItems: 1,
+            maxItems: 64,
+            items: { type: "string" },
+            description: "Values that mean that there is no reading; quote them.",
+          },
+        },
+      },
+    },
+    others: {
+      type: "string",
+      enum: ["keep", "drop"],
+      description: "What becomes of labels that are not known; without one they are kept.",
+    },
+  },
 } as const;
 
 /** How a frame is read. */
@@ -193,14 +245,15 @@ export const serialCodec = {
     type: "string",
     enum: CODECS,
     description:
-      "How a frame is read; senml is RFC 8428 in JSON or CBOR, binary has a declared `layout`. Required but with `modbus` and `sdi12`.",
+      "How a frame is read; senml is RFC 8428 in JSON or CBOR, binary has a declared `layout`, fields are labelled values. Required but with `modbus` and `sdi12`.",
   },
   columns: {
     type: "array",
     minItems: 1,
     maxItems: 256,
     items: csvColumn,
-    description: "Columns of codec csv, in order: a name, or { name, type: number | text | boolean }.",
+    description:
+      "Columns of codec csv, in order: a name, or { name, type: number | text | boolean | skip, expect: text it must be }.",
   },
   separator: {
     type: "string",
@@ -210,6 +263,7 @@ export const serialCodec = {
     description: "Column separator of codec csv.",
   },
   layout,
+  fields,
 } as const;
 
 export const serialPort = {

@@ -21,7 +21,7 @@ import { RateLimit } from "./rate-limit.ts";
 export const BABBLE_FORGIVEN_MS = 60_000;
 /** So many good frames in a row end what was rubbish: among noise, one may happen. */
 const FRAMES_AFTER_RUBBISH = 3;
-const TEXT_CODECS: ReadonlySet<string> = new Set(["json", "csv", "nmea0183"]);
+const TEXT_CODECS: ReadonlySet<string> = new Set(["json", "csv", "nmea0183", "fields"]);
 
 /** `good`: something could be made of the frame, or it is not meant for us; `refused`: it could not; `discarded`: there was none. */
 export type Judgement = "good" | "refused" | "discarded";

@@ -26,12 +26,14 @@ const CONFIG: Readonly<Record<Codec, CodecConfig>> = {
   senml: { codec: "senml" },
   cbor: { codec: "cbor" },
   binary: { codec: "binary", layout: LAYOUT },
+  fields: { codec: "fields", fields: { known: [{ label: "V", name: "v", scale: 1e-3, none: ["---"] }] } },
 };
 
 /** Frames that a codec likes, for the tests to spoil. */
 const GOOD: readonly Uint8Array[] = [
   Buffer.from('[{"bn":"a:","n":"b","v":1,"t":-5},{"n":"c","vs":"x"}]'),
   Buffer.from("1;2"),
+  Buffer.from("V\t12800\r\nLOAD\tON\r\n__proto__\t1"),
   Buffer.from(sentenceOf("GPRMC,123519,A,4807.038,N,01131.000,E,022.4,084.4,230394,003.1,W")),
   Buffer.from(sentenceOf("WIXDR,C,22.1,C,AIRT,P,1.01,B,")),
   encode([{ n: "a", v: 1.5, t: 3 }, new Map([[0, "b"]])]),

@@ -277,3 +277,20 @@ describe("codec binary and its encoder", () => {
     assert.deepEqual(encodeBinary(layout, { a: 1, b: "abc" }), { unfit: "b" });
   });
 });
+
+describe("a frame that is shorter than its layout", () => {
+  const decoder = new BinaryDecoder({
+    fields: [
+      { type: "u8", equals: 3 },
+      { type: "u8", equals: 4 },
+      { type: "f32", name: "t" },
+    ],
+  });
+
+  it("is refused, but ignored where what there is of it says that it is of another kind", () => {
+    assert.equal(decoder.decode(Uint8Array.of(3, 4, 0)).kind, "refused");
+    assert.equal(decoder.decode(Uint8Array.of(3)).kind, "refused");
+    assert.equal(decoder.decode(Uint8Array.of(3, 0)).kind, "ignored");
+    assert.equal(decoder.decode(Uint8Array.of(0)).kind, "ignored");
+  });
+});

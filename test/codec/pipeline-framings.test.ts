@@ -103,6 +103,15 @@ const CASES: readonly Case[] = [
     frame: (payload) => concat([hex("00"), payload]),
     lead: NOTHING,
   },
+  {
+    name: "ve-direct",
+    config: { ...base, framing: "ve-direct" },
+    // Letters only: a colon would begin a HEX message.
+    frame: (payload) =>
+      concat([hex("56 09"), Uint8Array.from(payload, (byte) => 0x41 + (byte % 26)), hex("0d0a 49 09")]),
+    // The first may be a checksum, the second has no place anywhere.
+    lead: hex("00 00"),
+  },
 ];
 
 /** Feeds `stream` cut at the given places, and ends it. */
@@ -122,7 +131,7 @@ const payload = fc.uint8Array({ maxLength: 18 });
 const noise = fc.array(
   fc.oneof(
     fc.integer({ min: 0, max: 255 }),
-    fc.constantFrom(0x42, 0x4d, 0x00, 0xc0, 0xdb, 0x7e, 0x7d, 0xff, 0x0a, 0x0d, 0x14),
+    fc.constantFrom(0x42, 0x4d, 0x00, 0xc0, 0xdb, 0x7e, 0x7d, 0xff, 0x0a, 0x0d, 0x14, 0x3a, 0x09),
   ),
   { maxLength: 90 },
 );

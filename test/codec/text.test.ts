@@ -152,3 +152,19 @@ describe("codec csv", () => {
     fc.assert(fc.property(awkward, (row) => decoder.decode(bytes(row)).kind !== undefined));
   });
 });
+
+describe("codec csv with columns that are not all values", () => {
+  const decoder = new CsvDecoder([
+    { name: "node", type: "skip" },
+    { name: "wind_speed_m_s", type: "number" },
+    { name: "units", type: "skip", expect: "M" },
+  ]);
+
+  it("leaves out what is to be skipped", () => {
+    assert.deepEqual(decoder.decode(Buffer.from("Q,002.74,M")), { kind: "reading", payload: { wind_speed_m_s: 2.74 } });
+  });
+
+  it("refuses a row with another text than is expected", () => {
+    assert.deepEqual(decoder.decode(Buffer.from("Q,002.74,N")), { kind: "refused", detail: "column units is not M" });
+  });
+});

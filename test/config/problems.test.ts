@@ -53,7 +53,7 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[
     "serial: [{ name: a, path: /d, codec: csv, columns: [1] }]",
     /columns\[0\]: must be text or a mapping of keys, not 1$/,
   ],
-  ["serial: [{ name: a, path: /d, codec: csv, columns: [{ name: x }] }]", /columns\[0\].type: is missing$/],
+  ["serial: [{ name: a, path: /d, codec: csv, columns: [{ type: text }] }]", /columns\[0\].name: is missing$/],
   // YAML.
   ["log:\n  level: info\n  level: warn", "line 3: the key `level` stands here a second time"],
   ["log: [", /^line 1: /],
