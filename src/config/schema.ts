@@ -233,7 +233,7 @@ export const configSchema = {
           enum: ["evict", "refuse"],
           default: "evict",
           description:
-            "evict: the oldest readings of the lowest priority make room; refuse: no acknowledgement until there is room.",
+            "evict: the oldest readings of the lowest priority make room; refuse: no acknowledgement until there is room, the last of which is left to critical ones.",
         },
         waitForClock: duration(
           "2m",

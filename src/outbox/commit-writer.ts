@@ -1,6 +1,6 @@
 /**
- * Writes one commit after another, however long that takes: where there is no room for readings they wait, and fates are
- * written meanwhile, so that delivery goes on and its deletions make room.
+ * Writes one commit after another, however long that takes: where there is no room for readings they wait, and fates and critical
+ * readings are written meanwhile, so that delivery goes on and its deletions make room.
  */
 import { Histogram, type Registry } from "prom-client";
 import type { Clock } from "../kernel/clock.ts";
@@ -10,6 +10,7 @@ import type { NewBlock } from "./commit.ts";
 import type { CommitOutcome } from "./protocol.ts";
 import type { Hold, RoomWatch } from "./room-watch.ts";
 import type { Tending } from "./tending.ts";
+import type { UnderWay } from "./under-way.ts";
 import { WorkerFault, type WorkerLink } from "./worker-link.ts";
 
 /** How often readings that found no room are tried again; fates that come meanwhile are tried with them at once. */
@@ -32,6 +33,10 @@ export interface CommitWriterParts {
   readonly books: () => Books;
   /** Settlements that have come since the commit began; they are the writer's from then on. */
   readonly newSettlements: () => PendingSettlement[];
+  /** Critical readings that have come meanwhile go with the group; whether there were any. */
+  readonly joinCritical: (group: UnderWay) => boolean;
+  /** Some of the group is stored. */
+  readonly acknowledge: (group: UnderWay) => void;
   /** Whether the daemon stops: then nothing waits for room any more. */
   readonly stopping: () => boolean;
   readonly onFatal: (error: Error, ioError: boolean) => void;
@@ -74,29 +79,31 @@ export class CommitWriter {
    * process ends.
    */
   async write(
-    group: readonly NewBlock[],
+    group: UnderWay,
     settlements: readonly PendingSettlement[],
     copies: number,
   ): Promise<"written" | "given-up" | "dead"> {
-    let blocks = group;
     let owed = settlements;
     let duplicates = copies;
     for (;;) {
-      const outcome = await this.#try(blocks, owed, duplicates);
+      const outcome = await this.#try(group.blocks, owed, duplicates);
       if (outcome === "dead") return "dead";
       if (outcome === "disk-full") this.#holdFor(outcome);
       else {
-        blocks = blocks.slice(outcome.stored);
+        group.stored(outcome.stored);
         owed = [];
         duplicates = 0;
         this.#holdFor(outcome.hold);
-        if (blocks.length === 0) return "written";
+        if (group.blocks.length === 0) return "written";
+        this.#parts.acknowledge(group);
       }
       if (this.#hold !== undefined && this.#parts.stopping()) return giveUp(owed);
       let more = this.#parts.newSettlements();
-      if (this.#hold !== undefined && more.length === 0) {
+      const joined = this.#parts.joinCritical(group);
+      if (this.#hold !== undefined && more.length === 0 && !joined) {
         await this.#roomOrTime();
         more = this.#parts.newSettlements();
+        this.#parts.joinCritical(group);
       }
       owed = [...owed, ...more];
     }

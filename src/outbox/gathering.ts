@@ -4,6 +4,7 @@
  */
 import { type Observation, PRIORITIES } from "../observation/observation.ts";
 import type { NewBlock } from "./commit.ts";
+import { CRITICAL_LANE } from "./order.ts";
 import { ENVELOPE_BYTES, SEPARATOR } from "./segment.ts";
 import { append, type Run } from "./sequence.ts";
 import { LANES } from "./store.ts";
@@ -47,10 +48,26 @@ function sharedBuffer(bytes: number): Buffer {
   return Buffer.from(new SharedArrayBuffer(bytes));
 }
 
-/** A block that is being written: as bytes from the start, so that its size is known and its text is held once. */
-class OpenBlock {
+/** A gathered block as far as those are concerned who wait for it. */
+export interface GatheredBlock {
   readonly lane: number;
+  /** What to call once it is stored. */
+  readonly waiters: (() => void)[];
+}
+
+/** A block that nothing is added to any more. */
+export interface SealedBlock extends GatheredBlock {
+  readonly block: NewBlock;
+  readonly memory: Buffer;
+}
+
+/** A block that is being written: as bytes from the start, so that its size is known and its text is held once. */
+class OpenBlock implements GatheredBlock {
+  readonly lane: number;
+  readonly waiters: (() => void)[] = [];
   count = 0;
+  /** Characters. */
+  size = 0;
   /** Some of its readings are to be restamped. */
   provisional = false;
   #bytes: Buffer;
@@ -64,8 +81,8 @@ class OpenBlock {
     this.#bytes = memory;
   }
 
-  get memory(): Buffer {
-    return this.#bytes;
+  has(seq: number): boolean {
+    return this.#runs.some(([first, last]) => first <= seq && seq <= last);
   }
 
   /** Adds a reading; `false`, and nothing is changed, where the block would be larger than `maxBytes` and is not empty. */
@@ -77,6 +94,7 @@ class OpenBlock {
     if (end > maxBytes && this.count > 0) return false;
     if (joined > 0) SEPARATOR_BYTES.copy(this.#bytes, this.#used);
     this.#used = end;
+    this.size += text.length;
     this.count++;
     append(this.#runs, seq);
     if (time < this.#observedFrom) this.#observedFrom = time;
@@ -84,7 +102,12 @@ class OpenBlock {
     return true;
   }
 
-  seal(acceptance: Acceptance): NewBlock {
+  seal(acceptance: Acceptance): SealedBlock {
+    const { lane, waiters } = this;
+    return { lane, waiters, memory: this.#bytes, block: this.#sealed(acceptance) };
+  }
+
+  #sealed(acceptance: Acceptance): NewBlock {
     return {
       ...acceptance,
       ...(this.provisional && { clock: "provisional" }),
@@ -109,10 +132,9 @@ export class Gathering {
   readonly #limits: BlockLimits;
   readonly #memory: BlockMemory;
   /** In the order in which they were begun. */
-  readonly #blocks: OpenBlock[] = [];
+  #blocks: OpenBlock[] = [];
   /** The one that takes the lane's next reading, by lane. */
   readonly #open = new Array<OpenBlock | undefined>(LANES).fill(undefined);
-  readonly waiters: (() => void)[] = [];
   count = 0;
   /** Characters gathered; close enough to bytes for a bound on memory. */
   size = 0;
@@ -125,8 +147,10 @@ export class Gathering {
     this.#limits = { maxReadings: limits.maxReadings, maxBytes: limits.maxBytes - ENVELOPE_BYTES };
   }
 
-  /** `provisional`: the reading is to be restamped once the clock is right. */
-  add(observation: Observation, text: string, seq: number, dueAt: number, provisional = false): void {
+  /**
+   * Adds a reading, and returns the block that holds it. `provisional`: the reading is to be restamped once the clock is right.
+   */
+  add(observation: Observation, text: string, seq: number, dueAt: number, provisional = false): GatheredBlock {
     const { maxReadings, maxBytes } = this.#limits;
     const lane = PRIORITIES.indexOf(observation.priority);
     let block = this.#open[lane];
@@ -139,6 +163,7 @@ export class Gathering {
     this.count++;
     if (dueAt < this.dueAt) this.dueAt = dueAt;
     if (block.count === maxReadings || this.size >= maxBytes) this.#full = true;
+    return block;
   }
 
   /** A full group does not wait for its delay. */
@@ -146,14 +171,30 @@ export class Gathering {
     return this.#full;
   }
 
+  get holdsCritical(): boolean {
+    return this.#open[CRITICAL_LANE] !== undefined;
+  }
+
+  /** The block that holds the reading with this sequence number, if any does. */
+  blockOf(seq: number): GatheredBlock | undefined {
+    return this.#blocks.find((block) => block.has(seq));
+  }
+
   /** The group as blocks, each small enough for one request, highest priority first: there may not be room for all. */
-  seal(acceptance: Acceptance): NewBlock[] {
+  seal(acceptance: Acceptance): SealedBlock[] {
     return this.#blocks.sort((a, b) => a.lane - b.lane).map((block) => block.seal(acceptance));
   }
 
-  /** Gives the blocks' memory back, once they are stored or given up. */
-  release(): void {
-    for (const block of this.#blocks) this.#memory.giveBack(block.memory);
+  /** As `seal`, one lane's blocks alone, which are the caller's from then on; the others go on gathering. */
+  sealLane(lane: number, acceptance: Acceptance): SealedBlock[] {
+    const sealed = this.#blocks.filter((block) => block.lane === lane);
+    this.#blocks = this.#blocks.filter((block) => block.lane !== lane);
+    this.#open[lane] = undefined;
+    for (const { count, size } of sealed) {
+      this.count -= count;
+      this.size -= size;
+    }
+    return sealed.map((block) => block.seal(acceptance));
   }
 
   #begin(lane: number): OpenBlock {

@@ -6,6 +6,7 @@
  * - `committed` is called only after the transaction that holds the readings has returned from `COMMIT` with
  *   `synchronous=FULL`; a copy's, only after the original's.
  * - One commit is under way at a time; what arrives meanwhile gathers and is committed next, without waiting further.
+ * - Critical readings wait for no others: where those find no room, they join the commit under way, and are acknowledged on their own.
  *
  * It does not touch the file (the worker does), and writes no commit itself (`CommitWriter`).
  */
@@ -14,10 +15,12 @@ import type { Logger } from "../kernel/telemetry.ts";
 import type { ClockQuality, Observation, Priority } from "../observation/observation.ts";
 import type { Settlement } from "./batch.ts";
 import type { CommitWriter, PendingSettlement } from "./commit-writer.ts";
-import { type Acceptance, type BlockLimits, BlockMemory, Gathering } from "./gathering.ts";
+import { type Acceptance, type BlockLimits, BlockMemory, type GatheredBlock, Gathering } from "./gathering.ts";
 import { ObservationWriter } from "./observation-text.ts";
+import { CRITICAL_LANE } from "./order.ts";
 import { RecentIds } from "./recent-ids.ts";
 import type { ProvisionalStamp } from "./restamp.ts";
+import { UnderWay } from "./under-way.ts";
 
 /** Copies are recognised among as many readings accepted last (contract, section 1.2). */
 export const RECENT_IDS = 100_000;
@@ -64,7 +67,7 @@ export class GroupCommit {
   readonly #memory = new BlockMemory();
   readonly #reliefListeners: (() => void)[] = [];
   #gathering: Gathering;
-  #committing: Gathering | undefined;
+  #underWay: UnderWay | undefined;
   #settlements: PendingSettlement[] = [];
   #settleDueAt = Number.POSITIVE_INFINITY;
   #duplicates = 0;
@@ -72,6 +75,7 @@ export class GroupCommit {
   #nextSeq = 1;
   #cancelTimer: (() => void) | undefined;
   #soon = false;
+  #triesCritical = false;
   /** The daemon stops, and readings were given up that nobody may take for stored. */
   #gaveUp = false;
   #flushing = false;
@@ -101,44 +105,47 @@ export class GroupCommit {
     const provisional = this.#provisional(quality, now);
     let accepted = 0;
     let copies: Observation[] | undefined;
+    const waits = new Waits();
     for (const observation of observations) {
       if (!this.#recent.add(observation.id)) {
         copies ??= [];
         copies.push(observation);
+        // Its original may still be on its way to the card.
+        const seq = this.#nextSeq - 1 - this.#recent.ageOf(observation.id);
+        waits.on(this.#gathering.blockOf(seq) ?? this.#underWay?.blockOf(seq));
         continue;
       }
       const seq = this.#nextSeq++;
       const text = this.#writer.write(observation, receivedAt, quality, seq, provisional);
       const toRestamp = provisional !== undefined && observation.timedByGateway === true;
-      this.#gathering.add(observation, text, seq, now + this.#parts.commitDelay[observation.priority], toRestamp);
+      const dueAt = now + this.#parts.commitDelay[observation.priority];
+      waits.on(this.#gathering.add(observation, text, seq, dueAt, toRestamp));
       accepted++;
     }
     const duplicates = observations.length - accepted;
     if (duplicates > 0) this.#countCopies(duplicates, now);
-    // A copy's original may still be on its way to the card: the copy then waits for the newest group, which is no earlier.
-    const group = accepted > 0 || this.#gathering.count > 0 ? this.#gathering : this.#committing;
     const taken = { accepted, duplicates, copies: copies ?? NO_COPIES };
     if (this.#gaveUp) return taken;
-    if (group === undefined) setImmediate(committed);
-    else group.waiters.push(committed);
+    waits.call(committed);
     this.#schedule();
     return taken;
   }
 
   /** Whether so much waits for its commit that a source without acknowledgements ought to pause. */
   get saturated(): boolean {
-    return this.#gathering.size + (this.#committing?.size ?? 0) > MAX_UNCOMMITTED;
+    return this.#gathering.size + (this.#underWay?.size ?? 0) > MAX_UNCOMMITTED;
   }
 
   /**
-   * Whether the outbox is full and refuses (`whenFull`): what comes without an acknowledgement can only be counted, what
-   * comes with one waits at its source.
+   * Whether the outbox is full and refuses (`whenFull`) readings of a priority: what comes without an acknowledgement can only be counted,
+   * what comes with one waits at its source. Critical readings it takes as long as there is room for them alone.
    */
-  get refusing(): boolean {
-    return this.#committer.hold === "outbox-full" && this.#parts.whenFull === "refuse";
+  refuses(priority: Priority): boolean {
+    const full = this.#committer.hold === "outbox-full" && this.#parts.whenFull === "refuse";
+    return full && (priority !== "critical" || this.#underWay?.criticalIsNext === true);
   }
 
-  /** Calls `listener` once when `saturated` and `refusing` have become false. */
+  /** Calls `listener` once when `saturated` and what is refused have changed for the better. */
   onceRelieved(listener: () => void): void {
     this.#reliefListeners.push(listener);
   }
@@ -201,7 +208,11 @@ export class GroupCommit {
 
   /** Sees to it that what has gathered is committed when it is due, and not later. */
   #schedule(): void {
-    if (this.#committing !== undefined || this.#soon || this.#parts.dead()) return;
+    if (this.#soon || this.#parts.dead()) return;
+    if (this.#underWay !== undefined) {
+      if (this.#committer.hold !== undefined && this.#gathering.holdsCritical) this.#tryCriticalSoon();
+      return;
+    }
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
     const dueAt = Math.min(this.#gathering.dueAt, this.#settleDueAt);
@@ -228,32 +239,54 @@ export class GroupCommit {
     });
   }
 
+  /** Critical readings do not wait for what finds no room: there may be some for them alone. */
+  #tryCriticalSoon(): void {
+    if (this.#triesCritical) return;
+    this.#triesCritical = true;
+    setImmediate(() => {
+      this.#triesCritical = false;
+      this.#committer.tryAgain();
+    });
+  }
+
   async #commit(): Promise<void> {
-    const group = this.#gathering;
     const settlements = this.#settlements;
     const duplicates = this.#duplicates;
+    const group = new UnderWay(this.#gathering.seal(this.#acceptance()), this.#memory);
     this.#duplicatesCommitting = duplicates;
     this.#gathering = new Gathering(this.#parts.block, this.#memory);
     this.#settlements = [];
     this.#settleDueAt = Number.POSITIVE_INFINITY;
     this.#duplicates = 0;
-    this.#committing = group;
-    const written = await this.#committer.write(group.seal(this.#acceptance()), settlements, duplicates);
+    this.#underWay = group;
+    const written = await this.#committer.write(group, settlements, duplicates);
     if (written === "dead") return;
-    group.release();
-    this.#committing = undefined;
+    this.#underWay = undefined;
     this.#duplicatesCommitting = 0;
-    if (written === "given-up") this.#giveUp();
+    if (written === "given-up") this.#giveUp(group);
     // What has gathered meanwhile has waited long enough: the card writes it while acknowledgements go out.
     if (this.#gathering.count > 0) void this.#commit();
     else this.#schedule();
-    if (written === "given-up") return;
-    for (const waiter of group.waiters) waiter();
-    if (!this.saturated) for (const listener of this.#reliefListeners.splice(0)) listener();
+    this.acknowledge(group);
+  }
+
+  /** Tells those whose readings are stored by now. */
+  acknowledge(group: UnderWay): void {
+    for (const waiter of group.takeWaiters()) waiter();
+    if (this.#gaveUp || this.saturated) return;
+    for (const listener of this.#reliefListeners.splice(0)) listener();
+  }
+
+  /** Critical readings that have come since the commit under way began go with it. Returns whether there were any. */
+  joinCritical(group: UnderWay): boolean {
+    if (!this.#gathering.holdsCritical) return false;
+    group.join(this.#gathering.sealLane(CRITICAL_LANE, this.#acceptance()));
+    return true;
   }
 
   /** The daemon stops and there is no room: what was never acknowledged is left to its senders. */
-  #giveUp(): void {
+  #giveUp(group: UnderWay): void {
+    group.giveUp();
     this.#parts.log.warn("stops without room for more: readings that were not acknowledged are not kept");
     this.#gaveUp = true;
     this.#gathering = new Gathering(this.#parts.block, this.#memory);
@@ -273,5 +306,38 @@ export class GroupCommit {
   #becomeIdle(): void {
     this.#flushing = false;
     for (const resolve of this.#idle.splice(0)) resolve();
+  }
+}
+
+/** Which blocks hold a message's readings: it may be acknowledged once all of them are stored. */
+class Waits {
+  /** Nearly always one. */
+  #only: GatheredBlock | undefined;
+  #more: Set<GatheredBlock> | undefined;
+
+  on(block: GatheredBlock | undefined): void {
+    if (block === undefined || block === this.#only) return;
+    if (this.#only === undefined) this.#only = block;
+    else {
+      this.#more ??= new Set();
+      this.#more.add(block);
+    }
+  }
+
+  /** Sees to it that `committed` is called once all are stored; in a later turn where nothing waits. */
+  call(committed: () => void): void {
+    if (this.#only === undefined) {
+      setImmediate(committed);
+      return;
+    }
+    if (this.#more === undefined) {
+      this.#only.waiters.push(committed);
+      return;
+    }
+    let left = 1 + this.#more.size;
+    const stored = (): void => {
+      if (--left === 0) committed();
+    };
+    for (const block of [this.#only, ...this.#more]) block.waiters.push(stored);
   }
 }

@@ -110,6 +110,8 @@ export class Outbox implements BatchSource, ReplaySource {
       worker: () => this.#worker,
       books: () => this.#known,
       newSettlements: () => group.takeSettlements(),
+      joinCritical: (underWay) => group.joinCritical(underWay),
+      acknowledge: (underWay) => group.acknowledge(underWay),
       stopping: () => group.flushing,
       onFatal: (error, ioError) => this.#fatal(error, ioError),
     });
@@ -155,14 +157,14 @@ export class Outbox implements BatchSource, ReplaySource {
   }
 
   /**
-   * Whether the outbox is full and refuses (`whenFull`): what comes without an acknowledgement can only be counted, what
-   * comes with one waits at its source.
+   * Whether the outbox is full and refuses (`whenFull`) readings of a priority: what comes without an acknowledgement can only be counted,
+   * what comes with one waits at its source. Critical readings it takes as long as there is room for them alone.
    */
-  get refusing(): boolean {
-    return this.#group.refusing;
+  refuses(priority: Priority): boolean {
+    return this.#group.refuses(priority);
   }
 
-  /** Calls `listener` once when `saturated` and `refusing` have become false. */
+  /** Calls `listener` once when `saturated` and what is refused have changed for the better. */
   onceRelieved(listener: () => void): void {
     this.#group.onceRelieved(listener);
   }

@@ -32,6 +32,12 @@ export class RecentIds {
     return this.#addWords(parseId(id, this.#words));
   }
 
+  /** How many ids have been remembered since this one, which is among them. */
+  ageOf(id: string): number {
+    const entry = this.#index[this.#find(parseId(id, this.#words), 0)] ?? 0;
+    return (this.#next - entry + this.#capacity) % this.#capacity;
+  }
+
   /** Remembers ids from their words, four each, as `words` of a parsed id. */
   addAll(words: Uint32Array): void {
     for (let at = 0; at + 4 <= words.length; at += 4) this.#addWords(words.subarray(at, at + 4));

@@ -52,6 +52,10 @@ const ROW_BYTES = 128;
 const SPLIT_PAGES = 2;
 /** Dead letters dropped at a time where nothing but critical readings is left to evict. */
 const LETTERS_PER_PAGE = 4;
+/** Under `refuse` so many pages are left to critical readings: a share of the outbox, at least some commits' worth, at most 1 MiB. */
+const CRITICAL_SHARE = 32;
+const FEWEST_CRITICAL_PAGES = 4;
+const MOST_CRITICAL_PAGES = 256;
 /** Blocks that expire, or are evicted because the limit was lowered, in one transaction. */
 const BLOCKS_AT_A_TIME = 200;
 
@@ -141,7 +145,7 @@ export class Retention {
    * waits takes any block.
    */
   makeRoom(bodyBytes: number, lane: number): { effects: (() => void)[]; outranked: boolean } | undefined {
-    const need = pagesFor(bodyBytes);
+    const need = pagesFor(bodyBytes) + this.#leftToCritical(lane);
     const before = this.#store.pages().used;
     // Where the limit was lowered, the rest of the way is `shrink`'s.
     const goal = Math.max(this.#limit.pages, before);
@@ -154,6 +158,13 @@ export class Retention {
       effects.push(...evicted);
     }
     return { effects, outranked: false };
+  }
+
+  /** Where nothing is evicted for them, what has less priority leaves some room to critical readings, in pages. */
+  #leftToCritical(lane: number): number {
+    if (lane === CRITICAL_LANE || this.#settings.whenFull === "evict") return 0;
+    const share = Math.floor(this.#limit.pages / CRITICAL_SHARE);
+    return Math.min(MOST_CRITICAL_PAGES, Math.max(FEWEST_CRITICAL_PAGES, share));
   }
 
   /** Evicts some of what is beyond a limit that was lowered. Returns what to do in memory, and whether there is more. */

@@ -36,8 +36,8 @@ export interface Intake {
   refuse(reason: "invalid" | "unauthorised", detail: string, raw: Uint8Array | string, origin: Origin): void;
   /** Whether a source without acknowledgements ought to pause: too much waits for its commit. */
   readonly saturated: boolean;
-  /** Whether the outbox is full and refuses: what is to be acknowledged had better not be handed over. */
-  readonly refusing: boolean;
-  /** Calls `listener` once when `saturated` and `refusing` have become false. */
+  /** Whether the outbox is full and refuses readings of a priority: what is to be acknowledged had better not be handed over. */
+  refuses(priority: Priority): boolean;
+  /** Calls `listener` once when `saturated` and what is refused have changed for the better. */
   onceRelieved(listener: () => void): void;
 }

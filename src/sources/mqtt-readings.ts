@@ -8,7 +8,8 @@
  *    joins that wait, later the session knows it (MQTT 3.1.1, section 4.3.3). The copy is the same packet identifier and
  *    the same topic and payload: a device that has lost its state begins again at 1, and its new reading is no copy;
  *  - while the intake is saturated, or refuses, nothing new is handed over that its sender would send again; per connection at most
- *    what one read brought waits, and it goes with the connection.
+ *    what one read brought waits, and it goes with the connection. What may be critical does not wait with the rest, while there is
+ *    room for critical readings.
  *
  * A PUBLISH that is not allowed is acknowledged and goes no further (MQTT 3.1.1, section 3.3.5, leaves only that or closing
  * the connection, and a device that is cut off sends the same thing for ever). Nor does one in which any reading claims a
@@ -21,6 +22,7 @@ import type { ClientIdentity } from "../identity/access.ts";
 import type { AccessControl } from "../identity/access-control.ts";
 import type { Clock } from "../kernel/clock.ts";
 import { messageOf } from "../kernel/errors.ts";
+import type { Priority } from "../observation/observation.ts";
 import type { Admission, Intake, Origin } from "./intake.ts";
 import { CutOff } from "./mqtt-cut-offs.ts";
 import type { RouteMatch, Routes } from "./routes.ts";
@@ -29,13 +31,18 @@ import { covers, type TopicFilter } from "./topics.ts";
 
 export type Done = (error?: Error | null) => void;
 
+interface Parked {
+  readonly task: () => void;
+  readonly mayBeCritical: boolean;
+}
+
 /** A client as this part sees it. */
 export interface Publisher {
   readonly client: Client;
   readonly identity: ClientIdentity;
   readonly session: Session;
   /** What is to be done for it, in order, once the intake is relieved. */
-  readonly parked: (() => void)[];
+  readonly parked: Parked[];
   /** Its connection, which is not read while anything is parked. */
   readonly gate: { hold(by: object): void; goOn(by: object): void };
 }
@@ -93,11 +100,17 @@ export class MqttReadings {
     const route = this.#routes.match(packet.topic);
     // A connection that has ended leaves only its will.
     const isWill = publisher.client.closed;
-    if (route === undefined) done();
-    else if (isWill || (packet.qos === 0 && this.#intake.refusing)) {
+    if (route === undefined) {
+      done();
+      return;
+    }
+    if (isWill || (packet.qos === 0 && this.#intake.refuses("normal"))) {
       this.#takeUnacknowledged(publisher, packet, route, done);
-    } else if (this.#held || publisher.parked.length > 0) {
-      this.#park(publisher, () => this.#takeRouted(publisher, packet, route, done));
+      return;
+    }
+    const mayBeCritical = this.#held(false) && (route.priority === "critical" || speaksOfCritical(packet));
+    if (this.#held(mayBeCritical) || (publisher.parked.length > 0 && !mayBeCritical)) {
+      this.#park(publisher, { task: () => this.#takeRouted(publisher, packet, route, done), mayBeCritical });
     } else this.#takeRouted(publisher, packet, route, done);
   }
 
@@ -144,8 +157,8 @@ export class MqttReadings {
   }
 
   /** Whether what is to be acknowledged is not handed over at the moment. */
-  get #held(): boolean {
-    return this.#intake.saturated || this.#intake.refusing;
+  #held(mayBeCritical: boolean): boolean {
+    return this.#intake.saturated || this.#intake.refuses(mayBeCritical ? "critical" : "normal");
   }
 
   #takeRouted(publisher: Publisher, packet: PublishPacket, route: RouteMatch, done: Done): void {
@@ -227,9 +240,9 @@ export class MqttReadings {
     }
   }
 
-  #park(publisher: Publisher, task: () => void): void {
+  #park(publisher: Publisher, parked: Parked): void {
     this.#awaitRelief();
-    publisher.parked.push(task);
+    publisher.parked.push(parked);
     publisher.gate.hold(this);
     this.#parked.add(publisher);
   }
@@ -244,15 +257,18 @@ export class MqttReadings {
     });
   }
 
-  /** Does what was parked, connection by connection, until the intake is saturated again. */
+  /** Does what was parked, connection by connection, as far as the intake takes it. */
   #unpark(): void {
     for (const publisher of this.#parked) {
-      while (!this.#held) {
-        const task = publisher.parked.shift();
-        if (task === undefined) break;
-        task();
+      for (
+        let [next] = publisher.parked;
+        next !== undefined && !this.#held(next.mayBeCritical);
+        [next] = publisher.parked
+      ) {
+        publisher.parked.shift();
+        next.task();
       }
-      if (publisher.parked.length > 0) break;
+      if (publisher.parked.length > 0) continue;
       this.#parked.delete(publisher);
       publisher.gate.goOn(this);
     }
@@ -276,4 +292,11 @@ export class MqttReadings {
     }
     return origin;
   }
+}
+
+const CRITICAL = Buffer.from('"critical"' satisfies `"${Priority}"`);
+
+/** Whether a payload may hold a critical reading: looked at where only those are taken. One that holds none waits in the outbox. */
+function speaksOfCritical({ payload }: PublishPacket): boolean {
+  return (typeof payload === "string" ? Buffer.from(payload) : payload).includes(CRITICAL);
 }

@@ -11,7 +11,7 @@ import type { Clock } from "../kernel/clock.ts";
 import { RateLimit, type Telemetry } from "../kernel/telemetry.ts";
 import { TimeOrderedIds } from "../observation/identity.ts";
 import { type DecodedReading, normalise, type ReadingDefaults } from "../observation/normalise.ts";
-import type { Observation } from "../observation/observation.ts";
+import type { Observation, Priority } from "../observation/observation.ts";
 import type { Admission, Intake, Origin } from "./intake.ts";
 import { HEAD_BYTES, headOf, Quarantine, type QuarantineEntry } from "./quarantine.ts";
 
@@ -28,9 +28,9 @@ export interface ReadingsOutbox {
   ): { readonly accepted: number; readonly duplicates: number; readonly copies: readonly Observation[] };
   /** Whether so much waits for its commit that sources ought to pause. */
   readonly saturated: boolean;
-  /** Whether it is full and takes nothing: what has no acknowledgement is refused, what has one had better wait. */
-  readonly refusing: boolean;
-  /** Calls `listener` once when `saturated` and `refusing` have become false. */
+  /** Whether it is full and takes nothing of a priority: what has no acknowledgement is refused, what has one had better wait. */
+  refuses(priority: Priority): boolean;
+  /** Calls `listener` once when `saturated` and what is refused have changed for the better. */
   onceRelieved(listener: () => void): void;
 }
 
@@ -93,19 +93,22 @@ export class ReadingsIntake implements Intake {
 
   submit(payload: unknown, origin: Origin, committed?: () => void): Admission {
     const receivedAt = this.#clock.now();
-    const readings: Observation[] = [];
+    let readings: Observation[] = [];
     const unauthorisedBefore = this.#refused.unauthorised;
-    const refused = Array.isArray(payload)
+    let refused = Array.isArray(payload)
       ? this.#takeAll(payload, origin, receivedAt, readings)
       : this.#take(payload, origin, receivedAt, readings, true);
     const unauthorised = this.#refused.unauthorised - unauthorisedBefore;
+    if (committed === undefined && this.#outbox.refuses("normal")) {
+      const taken = readings.filter(({ priority }) => !this.#outbox.refuses(priority));
+      const withoutRoom = readings.length - taken.length;
+      if (withoutRoom > 0) this.#countRefusal("outbox-full", origin, withoutRoom);
+      refused += withoutRoom;
+      readings = taken;
+    }
     if (readings.length === 0) {
       if (committed !== undefined) process.nextTick(committed);
       return { accepted: 0, duplicates: 0, refused, unauthorised };
-    }
-    if (committed === undefined && this.#outbox.refusing) {
-      this.#countRefusal("outbox-full", origin, readings.length);
-      return { accepted: 0, duplicates: 0, refused: refused + readings.length, unauthorised };
     }
     const counts = this.#countsOf(origin);
     const { accepted, duplicates, copies } = this.#outbox.append(readings, receivedAt, () => {
@@ -129,8 +132,8 @@ export class ReadingsIntake implements Intake {
     return this.#outbox.saturated;
   }
 
-  get refusing(): boolean {
-    return this.#outbox.refusing;
+  refuses(priority: Priority): boolean {
+    return this.#outbox.refuses(priority);
   }
 
   onceRelieved(listener: () => void): void {

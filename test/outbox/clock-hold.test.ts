@@ -82,7 +82,7 @@ class Gateway {
     const text = new ObservationWriter("sierra-014").write(made, at, quality, seq, stamp);
     const group = new Gathering({ maxReadings: 500, maxBytes: 512 * 1024 });
     group.add(made, text, seq, 0, stamp !== undefined && !own);
-    this.commit({ ...NO_FATES, blocks: group.seal(this.#acceptance(at, quality)) });
+    this.commit({ ...NO_FATES, blocks: group.seal(this.#acceptance(at, quality)).map(({ block }) => block) });
     return made.id;
   }
 

@@ -77,7 +77,9 @@ class Kept {
       const seq = this.engine.books().lastSeq + 1 + n;
       group.add(each, this.#writer.write(each, NOON, "synchronised", seq), seq, 0);
     });
-    const blocks = group.seal({ acceptedAt: NOON, acceptedMonotonic: 1, clock: "synchronised" });
+    const blocks = group
+      .seal({ acceptedAt: NOON, acceptedMonotonic: 1, clock: "synchronised" })
+      .map(({ block }) => block);
     this.engine.commit({ blocks, settlements: [], duplicates: 0 });
   }
 

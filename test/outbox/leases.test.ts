@@ -63,7 +63,7 @@ class World {
       this.#laneOf.set(made.id, lane);
       group.add(made, this.#writer.write(made, 0, "synchronised", firstSeq + n), firstSeq + n, 0);
     }
-    const blocks = group.seal({ acceptedAt: 3, acceptedMonotonic: 4, clock: "synchronised" });
+    const blocks = group.seal({ acceptedAt: 3, acceptedMonotonic: 4, clock: "synchronised" }).map(({ block }) => block);
     this.#engine.commit({ blocks, settlements: [], duplicates: 0 });
     this.#commitEnds.push(firstSeq + count - 1);
   }

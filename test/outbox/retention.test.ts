@@ -79,12 +79,22 @@ test("a block on lease is not evicted, and what has no room then waits", (t) => 
 test("under refuse nothing is evicted: what has no room is not stored, and is once there is some", (t) => {
   const outbox = rig(t, { maxBytes: 512 * 1024, whenFull: "refuse" });
   while (!outbox.commit(NORMAL, 5, 400).full);
+  while (!outbox.commit(CRITICAL, 5, 400).full);
   const { accepted } = outbox.ledger;
   assert.deepEqual(outbox.commit(CRITICAL, 5, 400), { stored: 0, full: true });
   assert.equal(outbox.ledger.accepted, accepted);
   outbox.deliver(2);
   assert.deepEqual(outbox.commit(CRITICAL, 5, 400), { stored: 1, full: false });
   assert.deepEqual([outbox.ledger.evicted, imbalance(outbox.ledger)], [0, 0]);
+});
+
+test("under refuse the last of the room is left to critical readings", (t) => {
+  const outbox = rig(t, { maxBytes: 512 * 1024, whenFull: "refuse" });
+  for (const lane of [NORMAL, LOW, HIGH]) while (!outbox.commit(lane, 5, 400).full);
+  for (let n = 0; n < 20; n++) assert.equal(outbox.commit(CRITICAL, 1).stored, 1);
+  while (!outbox.commit(CRITICAL, 5, 400).full);
+  assert.ok(outbox.engine.books().bytes <= 512 * 1024);
+  assert.equal(imbalance(outbox.ledger), 0);
 });
 
 test("an empty outbox takes a block that is larger than it should hold", (t) => {

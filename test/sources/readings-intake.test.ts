@@ -72,6 +72,9 @@ describe("submit", () => {
     assert.deepEqual([invalid, full, outbox.readings.length], [1, 2, 0]);
     intake.submit({ a: 3 }, origin, () => {});
     assert.equal(outbox.readings.length, 1);
+    const some = [{ a: 4, priority: "critical" }, { a: 5 }];
+    assert.deepEqual(intake.submit(some, origin), { accepted: 1, duplicates: 0, refused: 1, unauthorised: 0 });
+    assert.equal(outbox.readings.at(-1)?.priority, "critical", "critical readings are taken as long as there is room");
     outbox.refusing = false;
     assert.equal(intake.submit({ a: 4 }, origin).accepted, 1);
   });

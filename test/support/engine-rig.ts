@@ -87,7 +87,9 @@ export class EngineRig {
       const reading = observation({ priority: PRIORITIES[lane] ?? "low", attributes, ts_iso });
       group.add(reading, this.#writer.write(reading, this.wall, this.quality, seq), seq, 0);
     }
-    const blocks = group.seal({ acceptedAt: this.wall, acceptedMonotonic: this.monotonic, clock: this.quality });
+    const blocks = group
+      .seal({ acceptedAt: this.wall, acceptedMonotonic: this.monotonic, clock: this.quality })
+      .map(({ block }) => block);
     return this.engine.commit({ blocks, settlements: [], duplicates: 0 });
   }
 

@@ -317,7 +317,8 @@ export class OutboxModel {
   #commit(settlements: Commit["settlements"], duplicates: number, settled: () => void): void {
     if (this.#held.length === 0) {
       const { wall: acceptedAt, monotonic, quality: clock } = this.machine;
-      this.#held = this.#gathering.seal({ acceptedAt, acceptedMonotonic: Math.floor(monotonic), clock });
+      const acceptance = { acceptedAt, acceptedMonotonic: Math.floor(monotonic), clock };
+      this.#held = this.#gathering.seal(acceptance).map(({ block }) => block);
       this.#gathering = this.#newGathering();
     }
     const offered = this.#held;

@@ -10,7 +10,6 @@ export class RecordingIntake implements Intake {
     readonly origin: Origin;
   }[] = [];
   saturated = false;
-  refusing = false;
   #listeners: (() => void)[] = [];
 
   submit(payload: unknown, origin: Origin, committed?: () => void): Admission {
@@ -23,6 +22,10 @@ export class RecordingIntake implements Intake {
   refuse(reason: "invalid" | "unauthorised", detail: string, raw: Uint8Array | string, origin: Origin): void {
     const text = typeof raw === "string" ? raw : Buffer.from(raw).toString("latin1");
     this.refusals.push({ reason, detail, raw: text, origin });
+  }
+
+  refuses(): boolean {
+    return false;
   }
 
   onceRelieved(listener: () => void): void {

@@ -1,5 +1,5 @@
 import { EventEmitter, once } from "node:events";
-import type { Observation } from "#src/observation/observation.js";
+import type { Observation, Priority } from "#src/observation/observation.js";
 import type { ReadingsOutbox } from "#src/sources/readings-intake.js";
 
 /** An outbox in memory that keeps what it was given, and commits when the test says so. */
@@ -49,13 +49,14 @@ export class RecordingOutbox implements ReadingsOutbox {
     if (!saturated) this.#relieve();
   }
 
-  get refusing(): boolean {
-    return this.#refusing;
-  }
-
+  /** Whether it refuses all that is not critical. */
   set refusing(refusing: boolean) {
     this.#refusing = refusing;
     if (!refusing) this.#relieve();
+  }
+
+  refuses(priority: Priority): boolean {
+    return this.#refusing && priority !== "critical";
   }
 
   #relieve(): void {

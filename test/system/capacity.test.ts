@@ -182,6 +182,39 @@ test("under refuse a full outbox acknowledges nothing, and goes on when fusion t
   assertChanges(log, "full");
 });
 
+test("under refuse a critical reading is acknowledged although others wait for room, and one without acknowledgement is kept", async (t) => {
+  const { daemon, device: pressing } = await refusing(t);
+  const before = await daemon.status();
+  const critical = await device(t, daemon.ports.mqtt);
+  for (let n = 0; n < 5; n++)
+    await critical.publishAsync("alerts/mast", `{"ts":${n + 1_780_000_000},"n":${n}}`, { qos: 1 });
+  await critical.publishAsync("observations/smoke", '{"n":5,"priority":"critical"}', { qos: 1 });
+  // What is sent again is a copy of what is stored: nothing is left to wait for.
+  await critical.publishAsync("alerts/mast", '{"ts":1780000000,"n":0}', { qos: 1 });
+  await critical.publishAsync("alerts/mast", '{"n":6}');
+  const status = await daemon.untilStatus(({ ledger }) => ledger.accepted === (before.ledger.accepted ?? 0) + 7);
+  assertBalanced(status);
+  assert.ok(has(status, "full"));
+  assert.equal(pendingOf(status).critical, 7);
+  assert.deepEqual([status.refused["outbox-full"], status.ledger.duplicates], [0, 1]);
+  assert.ok(pressing.acknowledged.size < pressing.published);
+});
+
+test("control: where critical readings join no commit that waits for room, they wait with it", async (t) => {
+  const dist = mutant(t, "outbox/group-commit.js", "if (!this.#gathering.holdsCritical)", "if (true)");
+  const { daemon } = await refusing(t, { dist });
+  const critical = await device(t, daemon.ports.mqtt);
+  let acknowledged = false;
+  void critical.publishAsync("alerts/mast", "{}", { qos: 1 }).then(
+    () => {
+      acknowledged = true;
+    },
+    () => {},
+  );
+  await new Promise((resolve) => setTimeout(resolve, WATCHES_MS));
+  assert.ok(!acknowledged);
+});
+
 test("a daemon that refuses ends cleanly, and what it did not acknowledge comes again", async (t) => {
   const { daemon, device: pressing } = await refusing(t);
   const before = pressing.acknowledged.size;
