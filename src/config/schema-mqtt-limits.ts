@@ -44,7 +44,11 @@ export const mqttLimits = {
       "Time for CONNECT to come, after the TLS handshake where there is one.",
       someUpToAnHour,
     ),
-    authenticateTimeout: duration("5s", "Time from CONNECT to its answer.", someUpToAnHour),
+    authenticateTimeout: duration(
+      "5s",
+      "Time from CONNECT to its answer. Where passwords wait to be verified: to its turn, beyond which the answer is return code 3; then to its end.",
+      someUpToAnHour,
+    ),
     minKeepAlive: duration(
       "1s",
       "Shortest keep-alive; one that asks for less is let in, and its silence is noticed only after 1.5 times this.",

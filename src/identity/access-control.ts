@@ -25,6 +25,18 @@ export interface Credentials {
   readonly password: Buffer | undefined;
   readonly certificateName: string | undefined;
   readonly loopback: boolean;
+  /** Where it comes from. */
+  readonly address: string;
+}
+
+/** What becomes of a login that has to wait for its turn to be verified. */
+export interface LoginQueue {
+  /** Ends the wait. */
+  readonly signal: AbortSignal;
+  /** It has to wait for others. */
+  readonly waits: () => void;
+  /** Its turn has come. */
+  readonly begins: () => void;
 }
 
 type AccessConfig = Pick<MqttConfig, "anonymous" | "passwordFile" | "aclFile" | "sources">;
@@ -95,15 +107,17 @@ export class AccessControl {
 
   /**
    * Who a client is, by what it shows; its password is verified where there are any to verify. A certificate's name is
-   * enough: a user name beside it is not looked at. Aborting `signal` ends the wait.
+   * enough: a user name beside it is not looked at. `busy`: too many wait to be verified, and it had better come again.
    */
-  async identify(credentials: Credentials, signal: AbortSignal): Promise<ClientIdentity> {
-    const { clientId, username, password, certificateName, loopback } = credentials;
+  async identify(credentials: Credentials, queue: LoginQueue): Promise<ClientIdentity | "busy"> {
+    const { clientId, username, password = Buffer.alloc(0), certificateName, loopback, address } = credentials;
     const { users } = this.#policy;
     const shows = certificateName === undefined && username !== undefined && users !== undefined;
-    const credential = shows
-      ? await this.#passwords.verify(users, username, password ?? Buffer.alloc(0), signal)
+    const verified = shows
+      ? await this.#passwords.verify(users, { ...queue, user: username, password, address })
       : undefined;
+    if (verified === "busy") return verified;
+    const credential = typeof verified === "object" ? verified.entry : undefined;
     const name = certificateName ?? (credential === undefined ? undefined : username);
     return { clientId, username, credential, certificateName, name, loopback };
   }

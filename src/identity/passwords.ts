@@ -5,12 +5,13 @@
  * the binary logarithm of scrypt's cost. Lines that begin with `#`, and empty ones, are left alone. A password itself is
  * nowhere in it.
  *
- * Verifying takes the same work whether the user is known or not. It is done on Node.js' thread pool, at most
- * `VERIFYING_AT_ONCE` at a time: the event loop goes on, and so do the pool's other users. There is no cache: it would keep
+ * Verifying takes the same work whether the user is known or not. It is done on Node.js' thread pool, a few at a time
+ * (`verification-turns.ts` says whose): the event loop goes on, and so do the pool's other users. There is no cache: it would keep
  * the passwords' equivalents in memory, to spare each device a twentieth of a second at its connect.
  */
 import { randomBytes, type ScryptOptions, scrypt, timingSafeEqual } from "node:crypto";
 import { IDENTITY_NAME, IDENTITY_NAME_RULE } from "./acl.ts";
+import { type Candidate, VerificationTurns } from "./verification-turns.ts";
 
 /** Entries of a password file, `$scrypt$…`, by user name. */
 export type PasswordEntries = ReadonlyMap<string, string>;
@@ -21,8 +22,6 @@ const SALT_BYTES = 16;
 const HASH_BYTES = 32;
 /** A generated password: 144 bits, which no cost could make any harder to guess. */
 const GENERATED_BYTES = 18;
-/** Verifications under way; each takes a thread of the pool's four, and its cost in memory. */
-export const VERIFYING_AT_ONCE = 2;
 /** What a line may ask for: an entry must not be able to use the machine up. */
 const MAX_MEMORY = 128 * 1024 * 1024;
 const MAX_PARALLEL = 16;
@@ -119,11 +118,21 @@ function optionsOf({ ln, r, p }: Cost): ScryptOptions {
 
 const unpadded = (bytes: Buffer): string => bytes.toString("base64").replace(/=+$/, "");
 
-/** Verifies passwords, a few at a time, the others in the order in which they came. */
+/** A user name and a password that a client shows, and its place in the queue. */
+export interface Attempt extends Candidate {
+  readonly user: string;
+  readonly password: Buffer;
+  /** Told when its turn has come. */
+  readonly begins?: (() => void) | undefined;
+}
+
+/** The entry that the password fits; `wrong`; `busy` where too many wait to be verified; `given-up` where its signal aborted. */
+export type Verification = { readonly entry: string } | "wrong" | "busy" | "given-up";
+
+/** Verifies passwords, a few at a time, the others when it is their address's turn. */
 export class PasswordCheck {
   readonly #derive: Derive;
-  readonly #waiting = new Set<() => void>();
-  #running = 0;
+  readonly #turns = new VerificationTurns();
 
   /** `derive` is scrypt but in tests. */
   constructor(derive: Derive = scryptAsync) {
@@ -132,50 +141,26 @@ export class PasswordCheck {
 
   /** Verifications that wait for their turn; never more than there are connections. */
   get waiting(): number {
-    return this.#waiting.size;
+    return this.#turns.waiting;
   }
 
-  /**
-   * The entry that lets `user` in with this password; `undefined` where there is none. Where `signal` aborts it is
-   * `undefined` too, and nothing is begun any more.
-   */
-  async verify(
-    entries: PasswordEntries,
-    user: string,
-    password: Buffer,
-    signal: AbortSignal,
-  ): Promise<string | undefined> {
+  /** Whether an entry lets the user in with this password. Where the signal aborts, nothing is begun any more. */
+  async verify(entries: PasswordEntries, attempt: Attempt): Promise<Verification> {
+    const { user, password, address, begins } = attempt;
     const entry = entries.get(user);
     const kept = derivationOf(entry ?? "") ?? decoyLike(entries);
-    if (password.length > MAX_PASSWORD_BYTES || !(await this.#turn(signal))) return undefined;
+    if (password.length > MAX_PASSWORD_BYTES) return "wrong";
+    const turn = await this.#turns.take(attempt);
+    if (turn !== "mine") return turn === "refused" ? "busy" : turn;
+    begins?.();
+    let right: boolean | undefined;
     try {
       const hash = await this.#derive(password, kept.salt, kept.hash.length, optionsOf(kept));
-      return timingSafeEqual(hash, kept.hash) ? entry : undefined;
+      right = timingSafeEqual(hash, kept.hash) && entry !== undefined;
     } finally {
-      const [next] = this.#waiting;
-      if (next === undefined) this.#running--;
-      else next(); // which takes the place over
+      this.#turns.done(address, right);
     }
-  }
-
-  /** Resolves to whether it is this one's turn; `false` where the signal came first. */
-  #turn(signal: AbortSignal): Promise<boolean> {
-    if (signal.aborted) return Promise.resolve(false);
-    if (this.#running < VERIFYING_AT_ONCE) {
-      this.#running++;
-      return Promise.resolve(true);
-    }
-    return new Promise((resolve) => {
-      const end = (mine: boolean) => () => {
-        this.#waiting.delete(begin);
-        signal.removeEventListener("abort", giveUp);
-        resolve(mine);
-      };
-      const begin = end(true);
-      const giveUp = end(false);
-      this.#waiting.add(begin);
-      signal.addEventListener("abort", giveUp, { once: true });
-    });
+    return right && entry !== undefined ? { entry } : "wrong";
   }
 }
 

@@ -52,6 +52,11 @@ const MAX_USER_SHOWN = 256;
 /** MQTT 3.1.1, table 3.1. */
 const RETURN_CODES = { "client-id": 2, unavailable: 3, credentials: 4, rights: 5 } as const;
 const NOT_CONNECTED: LoginDecision = { allowed: false, reason: "not connected", because: "rights" };
+const BUSY = {
+  allowed: false,
+  reason: "its address has given wrong passwords, and as many more of it as may wait to be verified already",
+  because: "unavailable",
+} as const;
 
 type LoginDecision =
   | AccessDecision
@@ -330,12 +335,17 @@ export class MqttBroker {
   async #admit(client: Client, username: string | undefined, password: Buffer | undefined): Promise<LoginDecision> {
     const connection = this.#connections.get(client);
     if (connection === undefined) return NOT_CONNECTED;
-    const { arrival, ended, willTopic } = connection;
-    const { loopback, certificateName } = arrival;
-    const shown = { clientId: client.id, username, password, certificateName, loopback };
-    const identity = await this.#access.identify(shown, ended);
+    const { arrival, ended, willTopic, gate } = connection;
+    const { loopback, certificateName, address } = arrival;
+    const shown = { clientId: client.id, username, password, certificateName, loopback, address };
+    const queue = { signal: ended, waits: () => gate.loginWaits(), begins: () => gate.loginBegins() };
+    const identity = await this.#access.identify(shown, queue);
     // Whoever has gone meanwhile must not leave a session that nobody closes.
     if (ended.aborted || !this.#running) return NOT_CONNECTED;
+    if (identity === "busy") {
+      this.#cutOff(client, "busy", BUSY.reason);
+      return BUSY;
+    }
     const decision = this.#decideConnect(identity, willTopic);
     if (!decision.allowed) {
       this.#refuseLogin(identity, arrival, decision.reason);

@@ -18,6 +18,8 @@ export type CutOffCode =
   | "handshake-timeout"
   | "connect-timeout"
   | "authenticate-timeout"
+  /** Too many passwords wait to be verified. */
+  | "busy"
   | "packet-size"
   /** Bytes that are not MQTT. */
   | "protocol"

@@ -47,6 +47,8 @@ const KEEP_ALIVE_FACTOR_MS = 1500;
 
 const MAX_LENGTH_BYTES = 4;
 const CONNECT_HEADER = 0x10;
+/** CONNACK with return code 3. */
+const SERVER_UNAVAILABLE = Buffer.of(0x20, 2, 0, 3);
 
 /** Who holds a gate while the client does not take what it is answered. */
 const ANSWERS = {};
@@ -153,6 +155,21 @@ export class MqttGate extends Duplex {
   answered(): void {
     this.#cancelDeadline?.();
     this.#cancelDeadline = undefined;
+  }
+
+  /** The login waits for others that are verified before it. Should that take too long, the client is told to come again. */
+  loginWaits(): void {
+    this.#restartDeadline(() => {
+      this.#socket.write(SERVER_UNAVAILABLE);
+      this.#refuse("busy", "its password did not come to its turn within mqtt.limits.authenticateTimeout");
+    });
+  }
+
+  /** The login's turn has come: only from now on does it count how long that takes. */
+  loginBegins(): void {
+    this.#restartDeadline(() =>
+      this.#refuse("authenticate-timeout", "its login was not decided within mqtt.limits.authenticateTimeout"),
+    );
   }
 
   /** CONNACK is to say that the session was there before. */
@@ -391,11 +408,13 @@ export class MqttGate extends Duplex {
   /** The CONNECT is whole: from now on its answer is awaited. */
   #awaitLogin(): void {
     this.#connectSeen = true;
+    this.loginBegins();
+  }
+
+  #restartDeadline(missed: () => void): void {
     if (this.#cancelDeadline === undefined) return; // answered already
     this.#cancelDeadline();
-    this.#cancelDeadline = this.#clock.after(this.#limits.authenticateTimeout, () =>
-      this.#refuse("authenticate-timeout", "its login was not decided within mqtt.limits.authenticateTimeout"),
-    );
+    this.#cancelDeadline = this.#clock.after(this.#limits.authenticateTimeout, missed);
   }
 
   #release(): void {

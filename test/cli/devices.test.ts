@@ -26,7 +26,8 @@ async function rig(t: TestContext, mqtt = "passwordFile: passwords"): Promise<Ri
       const parsed = parsePasswords(readFileSync(file, "utf8"));
       assert.ok("entries" in parsed);
       const { signal } = new AbortController();
-      return (await new PasswordCheck().verify(parsed.entries, user, Buffer.from(password), signal)) !== undefined;
+      const attempt = { user, password: Buffer.from(password), address: "127.0.0.1", signal };
+      return (await new PasswordCheck().verify(parsed.entries, attempt)) !== "wrong";
     },
   };
 }

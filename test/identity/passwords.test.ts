@@ -2,12 +2,15 @@ import assert from "node:assert/strict";
 import type { ScryptOptions } from "node:crypto";
 import { describe, it } from "node:test";
 import {
+  type Attempt,
   entryFor,
   generatePassword,
   PasswordCheck,
+  type PasswordEntries,
   parsePasswords,
-  VERIFYING_AT_ONCE,
+  type Verification,
 } from "#src/identity/passwords.js";
+import { MAX_WAITING_AFTER_FAILURE, VERIFYING_AT_ONCE } from "#src/identity/verification-turns.js";
 import { until } from "../support/until.ts";
 
 const never = new AbortController().signal;
@@ -17,6 +20,11 @@ function entriesOf(text: string): ReadonlyMap<string, string> {
   const parsed = parsePasswords(text);
   if ("entries" in parsed) return parsed.entries;
   assert.fail(JSON.stringify(parsed.faults));
+}
+
+/** Verifies one attempt, of anybody with any password but for what is given. */
+function verify(check: PasswordCheck, entries: PasswordEntries, given: Partial<Attempt> = {}): Promise<Verification> {
+  return check.verify(entries, { user: "nobody", password: secret, address: "192.0.2.1", signal: never, ...given });
 }
 
 /** A stand-in for scrypt that counts, and ends when the test says so. */
@@ -38,11 +46,11 @@ describe("a password", () => {
   it("fits its own entry, and no other password does", async () => {
     const entries = new Map([["mast-3", await entryFor(secret)]]);
     const check = new PasswordCheck();
-    assert.equal(await check.verify(entries, "mast-3", secret, never), entries.get("mast-3"));
+    assert.deepEqual(await verify(check, entries, { user: "mast-3" }), { entry: entries.get("mast-3") });
     for (const wrong of ["correct hors", "", "correct horse ", "Correct horse"]) {
-      assert.equal(await check.verify(entries, "mast-3", Buffer.from(wrong), never), undefined, wrong);
+      assert.equal(await verify(check, entries, { user: "mast-3", password: Buffer.from(wrong) }), "wrong", wrong);
     }
-    assert.equal(await check.verify(entries, "mast-9", secret, never), undefined);
+    assert.equal(await verify(check, entries, { user: "mast-9" }), "wrong");
   });
 
   it("is not in its entry, which is another one each time", async () => {
@@ -64,10 +72,10 @@ describe("a password", () => {
     const scrypt = new HeldScrypt();
     const check = new PasswordCheck(scrypt.derive);
     for (const user of ["mast-3", "nobody", "__proto__"]) {
-      const verified = check.verify(entries, user, secret, never);
+      const verified = verify(check, entries, { user });
       await until("it has begun", () => scrypt.begun.length > 0);
       scrypt.end();
-      assert.equal(await verified, undefined);
+      assert.equal(await verified, "wrong");
       const [work, ...more] = scrypt.begun.splice(0);
       assert.deepEqual([work?.length, work?.options.N, work?.options.r, work?.options.p], [32, 4096, 4, 2]);
       assert.deepEqual(more, []);
@@ -82,7 +90,7 @@ describe("verifications", () => {
     const leaving = new AbortController();
     const done: number[] = [];
     const all = Array.from({ length: 6 }, async (_, index) => {
-      await check.verify(new Map(), "nobody", secret, index === 3 ? leaving.signal : never);
+      await verify(check, new Map(), { signal: index === 3 ? leaving.signal : never });
       done.push(index);
     });
     await until("the first have begun", () => scrypt.begun.length === VERIFYING_AT_ONCE);
@@ -99,6 +107,74 @@ describe("verifications", () => {
     assert.equal(check.waiting, 0);
   });
 
+  /** Verifications by their addresses, in the order in which they began, and how they ended. */
+  class Queue {
+    readonly begun: string[] = [];
+    readonly ends: Verification[] = [];
+    readonly #scrypt: (() => void)[] = [];
+    readonly check: PasswordCheck;
+    readonly #entries = new Map([["right", `$scrypt$ln=1,r=1,p=1$${"A".repeat(22)}$${"A".repeat(43)}`]]);
+
+    constructor() {
+      this.check = new PasswordCheck(
+        (password, _salt, length) =>
+          new Promise((resolve) => {
+            this.#scrypt.push(() => resolve(Buffer.alloc(length, password.toString() === "right" ? 0 : 1)));
+          }),
+      );
+    }
+
+    async attempt(address: string, password = "wrong"): Promise<void> {
+      const begins = (): void => void this.begun.push(address);
+      const { signal } = new AbortController();
+      const given = { address, begins, user: "right", password: Buffer.from(password), signal };
+      this.ends.push(await verify(this.check, this.#entries, given));
+    }
+
+    /** Ends so many verifications, one after the other. */
+    async end(count: number): Promise<void> {
+      for (; count > 0; count--) {
+        await until("one has begun", () => this.#scrypt.length > 0);
+        const ended = this.ends.length;
+        this.#scrypt.shift()?.();
+        await until("it has ended", () => this.ends.length > ended);
+      }
+    }
+  }
+
+  it("take turns by address", async () => {
+    const queue = new Queue();
+    for (const address of ["a", "a", "a", "a", "a", "b", "b", "c"]) void queue.attempt(address, "right");
+    await queue.end(8);
+    assert.deepEqual(queue.begun, ["a", "a", "b", "c", "a", "b", "a", "a"]);
+    assert.ok(queue.ends.every((end) => typeof end === "object"));
+  });
+
+  it("of an address that has given wrong passwords come after all others, and few of them wait", async () => {
+    const queue = new Queue();
+    for (const address of ["a", "b"]) void queue.attempt(address);
+    await queue.end(2);
+    for (let n = 0; n < 100; n++) for (const address of ["a", "b"]) void queue.attempt(address);
+    await until("most are turned away", () => queue.ends.includes("busy"));
+    assert.equal(queue.check.waiting, 2 * MAX_WAITING_AFTER_FAILURE);
+    void queue.attempt("new", "right");
+    void queue.attempt("new", "right");
+    queue.begun.length = 0;
+    await queue.end(3);
+    assert.deepEqual(queue.begun.slice(0, 2), ["new", "new"]);
+  });
+
+  it("of an address count its wrong passwords only since its last right one", async () => {
+    const queue = new Queue();
+    for (const password of ["wrong", "wrong", "right"]) {
+      void queue.attempt("a", password);
+      await queue.end(1);
+    }
+    for (let n = 0; n < 50; n++) void queue.attempt("a", "right");
+    await queue.end(50);
+    assert.ok(!queue.ends.includes("busy"));
+  });
+
   it("leave the event loop to others", async () => {
     const check = new PasswordCheck();
     const entries = new Map([["mast-3", await entryFor(secret)]]);
@@ -109,7 +185,7 @@ describe("verifications", () => {
       if (going) setImmediate(turn);
     };
     turn();
-    await Promise.all(Array.from({ length: 4 }, () => check.verify(entries, "mast-3", secret, never)));
+    await Promise.all(Array.from({ length: 4 }, () => verify(check, entries, { user: "mast-3" })));
     going = false;
     assert.ok(turns > 100, `${turns} turns`);
   });
@@ -120,7 +196,7 @@ describe("verifications", () => {
       if (++calls <= VERIFYING_AT_ONCE) throw new Error("out of memory");
       return Buffer.alloc(length);
     });
-    const all = Array.from({ length: VERIFYING_AT_ONCE + 1 }, () => check.verify(new Map(), "a", secret, never));
+    const all = Array.from({ length: VERIFYING_AT_ONCE + 1 }, () => verify(check, new Map()));
     const ends = await Promise.allSettled(all);
     assert.deepEqual(
       ends.map(({ status }) => status),

@@ -307,6 +307,27 @@ describe("the gate", () => {
     assert.equal(gate.destroyed, true);
   });
 
+  it("answers a login that waits for others too long with code 3, and counts its own time from its turn", async (t) => {
+    for (const turn of ["never comes", "comes"]) {
+      const clock = new TestClock();
+      const { gate, client, refusals } = await makePair(t, limits, clock);
+      const answers: Buffer[] = [];
+      client.on("data", (chunk: Buffer) => answers.push(chunk));
+      gate.resume();
+      client.write(connectPacket("node-7"));
+      await once(gate, "data");
+      gate.loginWaits();
+      await clock.advance(limits.authenticateTimeout - 1);
+      if (turn === "comes") gate.loginBegins();
+      await clock.advance(limits.authenticateTimeout - 1);
+      assert.deepEqual(refusals, turn === "comes" ? [] : ["busy"], turn);
+      await clock.advance(1);
+      await once(client, "close");
+      assert.deepEqual(refusals, [turn === "comes" ? "authenticate-timeout" : "busy"], turn);
+      assert.deepEqual(Buffer.concat(answers), turn === "comes" ? Buffer.alloc(0) : Buffer.of(0x20, 2, 0, 3), turn);
+    }
+  });
+
   it("holds a SUBSCRIBE above its rate, and what comes behind it, and lets a PUBLISH before it pass", async (t) => {
     const clock = new TestClock();
     const { gate, client, refusals } = await makePair(t, { ...limits, subscribeRate: 2 }, clock);
