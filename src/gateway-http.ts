@@ -2,10 +2,10 @@
 import { asksForKeys, opensLocalSocket } from "./config/http-access.ts";
 import type { Config, HttpConfig } from "./config/schema.ts";
 import { ApiKeys } from "./identity/api-keys.ts";
-import { loadServerTls, type ServerTls, serverTlsFiles } from "./identity/server-tls.ts";
+import { type ServerTls, type ServerTlsFiles, serverTlsMaterial } from "./identity/server-tls.ts";
 import type { Audit } from "./kernel/audit.ts";
 import type { Clock } from "./kernel/clock.ts";
-import type { Reloading, Reloads } from "./kernel/reloading.ts";
+import type { FileMaterial, Reloading, Reloads } from "./kernel/reloading.ts";
 import { localSocketPath } from "./kernel/socket-address.ts";
 import type { Logger } from "./kernel/telemetry.ts";
 import { HttpServer } from "./operations/http.ts";
@@ -42,16 +42,12 @@ async function openCertificates(
   put: (tls: ServerTls) => void,
 ): Promise<Reloading<ServerTls> | undefined> {
   if (tls === undefined) return undefined;
-  const section = "http.tls";
-  const settings = { ...tls, clientCertificate: "none" as const, development: false };
-  return reloads.open({
-    section,
-    files: serverTlsFiles(settings, section),
-    condition: { component: "http", code: "tls-files" },
-    load: (files) => loadServerTls(settings, section, files),
-    put,
-  });
+  return reloads.open({ ...httpTlsMaterial(tls), condition: { component: "http", code: "tls-files" }, put });
 }
+
+/** What the TLS of the HTTP API is made of. */
+export const httpTlsMaterial = (tls: NonNullable<HttpConfig["tls"]>): FileMaterial<ServerTls, ServerTlsFiles> =>
+  serverTlsMaterial({ ...tls, clientCertificate: "none", development: false }, "http.tls");
 
 async function sayWhereNoKeyIs(keys: ApiKeys, log: Logger): Promise<void> {
   try {

@@ -2,13 +2,15 @@
 import type { Command } from "commander";
 import { environment } from "../config/environment.ts";
 import { readConfig } from "../config/load.ts";
-import { ConfigError, located, problemText } from "../config/problem.ts";
+import { ConfigError, type Finding, located, type Problem, problemText } from "../config/problem.ts";
 import { publishedSchema } from "../config/published-schema.ts";
 import { presentable } from "../config/redact.ts";
 import { exposedSecrets } from "../config/secret-files.ts";
 import { asYaml, originsOf } from "../config/show.ts";
+import { examineFiles } from "../gateway-files.ts";
 import { ExitStatus } from "../kernel/errors.ts";
 import { configFile, configOption } from "./config-file.ts";
+import { probeDataDir } from "./doctor/probe-host.ts";
 
 interface Options {
   readonly config?: string;
@@ -22,7 +24,9 @@ export function addConfigCommand(program: Command): void {
   group.addHelpText("after", "\nExample:\n  summit-edge config check --config /etc/summit-edge/gateway.yaml");
   group
     .command("check")
-    .description("validate the configuration, environment overrides included; exit status 2 where it is invalid")
+    .description(
+      "validate the configuration, environment overrides included, and the files it names; exit status 2 where something is wrong",
+    )
     .addOption(configOption())
     .option("--json", "print one JSON object")
     .addHelpText("after", "\nExample:\n  summit-edge config check --config gateway.yaml")
@@ -47,8 +51,13 @@ async function check(options: Options): Promise<void> {
   const file = configFile(options.config);
   try {
     const loaded = await readConfig(file, environment);
-    const exposed = await exposedSecrets(loaded.config, environment);
-    const warnings = [...loaded.warnings, ...exposed.map((each) => located(each, loaded.originOf(each.path)))];
+    const { config, originOf } = loaded;
+    const { asDaemon } = await probeDataDir(config.gateway.dataDir);
+    const files = await examineFiles(config, environment, asDaemon);
+    const at = (finding: Finding): Problem => located(finding, originOf(finding.path));
+    if (files.problems.length > 0) throw new ConfigError(loaded.file, files.problems.map(at));
+    const exposed = await exposedSecrets(config, environment);
+    const warnings = [...loaded.warnings, ...[...files.warnings, ...exposed].map(at)];
     if (options.json) return print({ ok: true, file, problems: [], warnings });
     for (const warning of warnings) process.stderr.write(`warning: ${problemText(warning)}\n`);
     process.stdout.write("ok\n");

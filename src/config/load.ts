@@ -1,6 +1,6 @@
 /**
  * From a YAML file and the environment to the effective configuration. Reports everything that is wrong at once, each with
- * its line or variable. Reads the one file and nothing else: whether the files it names are there shows when they are used.
+ * its line or variable. Reads the one file and nothing else: `config check` looks at the files it names (gateway-files.ts).
  */
 import { hostname } from "node:os";
 import { dirname, resolve } from "node:path";

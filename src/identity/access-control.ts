@@ -6,7 +6,7 @@
  */
 import type { MqttConfig } from "../config/schema.ts";
 import { codeOf, GatewayError } from "../kernel/errors.ts";
-import type { FileContent, Reloads } from "../kernel/reloading.ts";
+import type { FileContent, FileMaterial, Reloads } from "../kernel/reloading.ts";
 import {
   type AccessDecision,
   type AccessPolicy,
@@ -63,21 +63,19 @@ export class AccessControl {
     const { passwordFile, aclFile } = config;
     if (passwordFile !== undefined) {
       const opening = reloads.open({
-        section: "mqtt",
-        files: { passwordFile },
+        ...passwordMaterial(passwordFile),
         condition: { component: "mqtt", code: "password-file" },
-        load: (files) => readPasswords(files.passwordFile),
         put: (next) => control.change({ users: next }),
       });
-      const users = await opening.catch(withAdvice);
+      const users = await opening.catch((fault: unknown) => {
+        throw withAdvice(fault);
+      });
       control.change({ users: users.current });
     }
     if (aclFile !== undefined) {
       const rules = await reloads.open({
-        section: "mqtt",
-        files: { aclFile },
+        ...aclMaterial(aclFile),
         condition: { component: "mqtt", code: "acl-file" },
-        load: (files) => readAcl(files.aclFile),
         put: (next) => control.change({ acl: next }),
       });
       control.change({ acl: rules.current });
@@ -123,10 +121,24 @@ export class AccessControl {
   }
 }
 
+/** What the users are made of. */
+export const passwordMaterial = (passwordFile: string): FileMaterial<PasswordEntries, { passwordFile: string }> => ({
+  section: "mqtt",
+  files: { passwordFile },
+  load: (files) => readPasswords(files.passwordFile),
+});
+
+/** What the access rules are made of. */
+export const aclMaterial = (aclFile: string): FileMaterial<Acl, { aclFile: string }> => ({
+  section: "mqtt",
+  files: { aclFile },
+  load: (files) => readAcl(files.aclFile),
+});
+
 /** On the first start there may be no password file yet. */
-function withAdvice(fault: unknown): never {
-  if (!(fault instanceof GatewayError) || codeOf(fault.cause) !== "ENOENT") throw fault;
-  throw new GatewayError({
+export function withAdvice<F>(fault: F): F | GatewayError {
+  if (!(fault instanceof GatewayError) || codeOf(fault.cause) !== "ENOENT") return fault;
+  return new GatewayError({
     code: fault.code,
     op: fault.op,
     message: fault.message,

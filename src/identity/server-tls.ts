@@ -7,7 +7,7 @@ import { createSecureContext, type TLSSocket, type TlsOptions } from "node:tls";
 import type { ListenerConfig } from "../config/schema.ts";
 import { GatewayError } from "../kernel/errors.ts";
 import { assertPair, attempt, authoritiesIn } from "../kernel/pem.ts";
-import type { Contents } from "../kernel/reloading.ts";
+import type { Contents, FileMaterial } from "../kernel/reloading.ts";
 import { type RevocationList, readRevocationList } from "./revocation.ts";
 import { certificateRefusal, NO_CERTIFICATE, NO_NAME, REVOKED, type TlsRefusal } from "./tls-refusals.ts";
 
@@ -28,6 +28,14 @@ export interface ServerTlsFiles extends Readonly<Record<string, string | undefin
   readonly keyFile: string;
   readonly caFile: string | undefined;
   readonly crlFile: string | undefined;
+}
+
+/**
+ * What a listener's TLS is made of. `key` names its `tls` in the configuration.
+ * @throws GatewayError `CONFIG_INVALID` where a file is not configured.
+ */
+export function serverTlsMaterial(tls: ListenerTls, key: string): FileMaterial<ServerTls, ServerTlsFiles> {
+  return { section: key, files: serverTlsFiles(tls, key), load: (files) => loadServerTls(tls, key, files) };
 }
 
 /**

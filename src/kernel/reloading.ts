@@ -43,15 +43,19 @@ export type Contents<F extends Files> = {
   readonly [K in keyof F]: undefined extends F[K] ? FileContent | undefined : FileContent;
 };
 
-/** One value, and the files that it is made of. */
-export interface ReloadingSettings<T, F extends Files> {
+/** The files that one value is made of, and how. */
+export interface FileMaterial<T, F extends Files> {
   /** Where the files stand in the configuration: `mqtt`, `mqtt.listeners[0].tls`. With a file's own name it is its key. */
   readonly section: string;
   readonly files: F;
-  /** Where health shows files that cannot be used; `code` is this value's own among those of the component. */
-  readonly condition: { readonly component: string; readonly code: string };
   /** Makes the value, and checks it. Throws what is wrong: a `GatewayError` whose hint says how to mend it. */
   readonly load: (files: Contents<F>) => T | Promise<T>;
+}
+
+/** One value that follows its files. */
+export interface ReloadingSettings<T, F extends Files> extends FileMaterial<T, F> {
+  /** Where health shows files that cannot be used; `code` is this value's own among those of the component. */
+  readonly condition: { readonly component: string; readonly code: string };
   /** Puts a new value in place of the one before; where it throws, that one stays. Not called for the first. */
   readonly put?: (value: T, before: T) => void;
 }
@@ -246,6 +250,35 @@ class FollowedFiles<T, F extends Files> {
   }
 }
 
+/** What is wrong with a file; without a `name`, with the files together. */
+export interface FileFault {
+  readonly name: string | undefined;
+  readonly fault: GatewayError;
+}
+
+/** What `Reloads.open` would complain of: every file that cannot be read, or, where all can be, what `load` says of them. */
+export async function faultsOfFiles<T, F extends Files>(material: FileMaterial<T, F>): Promise<FileFault[]> {
+  const { section, files, load } = material;
+  const unreadable: FileFault[] = [];
+  for (const [name, path] of Object.entries(files)) {
+    if (path === undefined) continue;
+    const fault = await read(path, `${section}.${name}`).then(() => undefined, asFault);
+    if (fault !== undefined) unreadable.push({ name, fault });
+  }
+  if (unreadable.length > 0) return unreadable;
+  try {
+    await load((await readTogether(section, files)).contents);
+    return [];
+  } catch (thrown) {
+    return [{ name: undefined, fault: asFault(thrown) }];
+  }
+}
+
+function asFault(thrown: unknown): GatewayError {
+  if (thrown instanceof GatewayError) return thrown;
+  throw thrown;
+}
+
 /** Reads files that do not change meanwhile, so that all are of one time. */
 async function readTogether<F extends Files>(
   section: string,
@@ -283,7 +316,7 @@ async function read(path: string, key: string): Promise<FileContent> {
       return { path, content: await readFile(path), mode: stats.mode & 0o7777 };
     }
   } catch (error) {
-    const hint = `Check ${key}, and that the gateway's user may read the file.`;
+    const hint = `Check ${key}, and that the gateway's user may read the file; summit-edge config check lists all such files.`;
     throw unreadable(`cannot be read: ${codeOf(error) ?? messageOf(error)}`, hint, error);
   }
   if (!found.isFile) throw unreadable("is not a file", `Check ${key}.`);

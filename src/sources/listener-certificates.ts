@@ -3,7 +3,7 @@
  * used, and revocation lists that should have been replaced by now. Such a list goes on being used: on a board with a wrong
  * clock it would otherwise lock out every device.
  */
-import { type ListenerTls, loadServerTls, type ServerTls, serverTlsFiles } from "../identity/server-tls.ts";
+import { type ListenerTls, type ServerTls, serverTlsMaterial } from "../identity/server-tls.ts";
 import type { Clock } from "../kernel/clock.ts";
 import type { Conditions } from "../kernel/conditions.ts";
 import type { Reloading, Reloads } from "../kernel/reloading.ts";
@@ -40,10 +40,8 @@ export class ListenerCertificates {
   async open(tls: ListenerTls, key: string, index: number, renewed: (tls: ServerTls) => void): Promise<ServerTls> {
     const code = `crl-overdue-${index}`;
     const material = await this.#parts.reloads.open({
-      section: key,
-      files: serverTlsFiles(tls, key),
+      ...serverTlsMaterial(tls, key),
       condition: { component: "mqtt", code: `tls-files-${index}` },
-      load: (files) => loadServerTls(tls, key, files),
       put: (value) => {
         renewed(value);
         this.#checkOverdue({ key, code }, value);

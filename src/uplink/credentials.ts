@@ -6,7 +6,7 @@ import { createSecureContext, type SecureContext } from "node:tls";
 import type { UplinkConfig } from "../config/schema.ts";
 import { GatewayError } from "../kernel/errors.ts";
 import { assertPair, attempt, authoritiesIn } from "../kernel/pem.ts";
-import type { FileContent, Reloading, Reloads } from "../kernel/reloading.ts";
+import type { Contents, FileContent, FileMaterial, Reloading, Reloads } from "../kernel/reloading.ts";
 
 export interface CredentialsParts {
   readonly config: Pick<UplinkConfig, "tls" | "tokenFile">;
@@ -21,22 +21,17 @@ export class Credentials {
   #refused = false;
 
   constructor({ config, reloads, renewed }: CredentialsParts) {
-    const { caFile, certFile, keyFile } = config.tls;
     this.#tls = new OpenedOnce(() =>
       reloads.open({
-        section: "uplink.tls",
-        files: { caFile, certFile, keyFile },
+        ...uplinkTlsMaterial(config),
         condition: { component: "uplink", code: "tls-files" },
-        load: contextOf,
         put: () => renewed("tls"),
       }),
     );
     this.#token = new OpenedOnce(() =>
       reloads.open({
-        section: "uplink",
-        files: { tokenFile: config.tokenFile },
+        ...tokenMaterial(config),
         condition: { component: "uplink", code: "token-file" },
-        load: ({ tokenFile }) => tokenFile && tokenIn(tokenFile),
         put: () => renewed("token"),
       }),
     );
@@ -67,14 +62,27 @@ export class Credentials {
   }
 }
 
-interface Files {
-  readonly caFile?: FileContent | undefined;
-  readonly certFile?: FileContent | undefined;
-  readonly keyFile?: FileContent | undefined;
-}
+type TlsFiles = Readonly<Record<"caFile" | "certFile" | "keyFile", string | undefined>>;
+type TokenFiles = Readonly<Record<"tokenFile", string | undefined>>;
+
+/** What the uplink's TLS is made of. */
+export const uplinkTlsMaterial = ({ tls }: Pick<UplinkConfig, "tls">): FileMaterial<SecureContext, TlsFiles> => ({
+  section: "uplink.tls",
+  files: { caFile: tls.caFile, certFile: tls.certFile, keyFile: tls.keyFile },
+  load: contextOf,
+});
+
+/** What the token is made of, where one is configured. */
+export const tokenMaterial = ({
+  tokenFile,
+}: Pick<UplinkConfig, "tokenFile">): FileMaterial<string | undefined, TokenFiles> => ({
+  section: "uplink",
+  files: { tokenFile },
+  load: (files) => files.tokenFile && tokenIn(files.tokenFile),
+});
 
 /** Files that OpenSSL cannot use show here, and not as an exception of the first request. */
-function contextOf({ caFile, certFile, keyFile }: Files): SecureContext {
+function contextOf({ caFile, certFile, keyFile }: Contents<TlsFiles>): SecureContext {
   if (certFile !== undefined && keyFile !== undefined) assertPair("uplink.tls", certFile, keyFile);
   if (caFile !== undefined) authoritiesIn("uplink.tls", caFile);
   return attempt("uplink.tls", "its files cannot be used", () =>

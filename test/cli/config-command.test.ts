@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
+import { copyFile, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { parse } from "yaml";
 import { configFile } from "../config/fixture.ts";
@@ -111,6 +113,87 @@ describe("summit-edge config check", () => {
     assert.deepEqual([result.problems[0].path, result.problems[0].line], ["log.level", 1]);
     const good = JSON.parse((await summitEdge(["config", "check", "--json", "--config", "config/demo.yaml"])).stdout);
     assert.deepEqual([good.ok, good.problems, good.warnings], [true, [], []]);
+  });
+});
+
+describe("summit-edge config check, of the files that the configuration names", () => {
+  const SITE = `
+gateway: { id: sierra-014, dataDir: data }
+mqtt:
+  passwordFile: passwords
+  aclFile: acl
+  listeners:
+    - bind: 127.0.0.1
+      port: 8883
+      tls: { certFile: data/certs/server.crt, keyFile: data/certs/server.key, caFile: data/certs/ca.crt, crlFile: data/certs/ca.crl, clientCertificate: required }
+http: { tls: { certFile: data/certs/server.crt, keyFile: data/certs/server.key } }
+uplink: { url: https://fusion.example/, tokenFile: token, tls: { caFile: fusion-ca.pem } }
+`;
+
+  test("names each that is missing, and the command that makes it; with those made, it says ok", async (t) => {
+    const config = await configFile(t, SITE);
+    const folder = dirname(config);
+    const summit = (...args: string[]) => summitEdge([...args, "--config", config]);
+    const missing = JSON.parse((await summit("config", "check", "--json")).stdout);
+    assert.equal(missing.ok, false);
+    const listener = "mqtt.listeners[0].tls";
+    const [issue, init] = [/certs issue --server/, /certs init/];
+    const expected: [string, string, RegExp][] = [
+      ["mqtt.passwordFile", "passwords", /summit-edge devices add NAME --generate/],
+      ["mqtt.aclFile", "acl", /Put it there/],
+      [`${listener}.certFile`, "data/certs/server.crt", issue],
+      [`${listener}.keyFile`, "data/certs/server.key", issue],
+      [`${listener}.caFile`, "data/certs/ca.crt", init],
+      [`${listener}.crlFile`, "data/certs/ca.crl", init],
+      ["http.tls.certFile", "data/certs/server.crt", issue],
+      ["http.tls.keyFile", "data/certs/server.key", issue],
+      ["uplink.tls.caFile", "fusion-ca.pem", /Put it there/],
+      ["uplink.tokenFile", "token", /Put it there/],
+    ];
+    const problems = missing.problems as { path: string; message: string; line: number }[];
+    assert.deepEqual(
+      problems.map(({ path }) => path),
+      expected.map(([path]) => path),
+    );
+    for (const [index, [, file, advice]] of expected.entries()) {
+      const message = problems[index]?.message ?? "";
+      assert.ok(message.startsWith(`${join(folder, file)} cannot be read: ENOENT. `), message);
+      assert.match(message, advice);
+    }
+    for (const command of [
+      ["certs", "init"],
+      ["certs", "issue", "--server"],
+      ["devices", "add", "a", "--generate"],
+    ])
+      assert.equal((await summit(...command)).status, 0, command.join(" "));
+    await writeFile(join(folder, "acl"), "pattern write telemetry/%u\n");
+    await writeFile(join(folder, "token"), "abc\n", { mode: 0o600 });
+    await copyFile(join(folder, "data/certs/ca.crt"), join(folder, "fusion-ca.pem"));
+    assert.deepEqual(await summit("config", "check"), { status: 0, stdout: "ok\n", stderr: "" });
+
+    await writeFile(join(folder, "acl"), "tpic a\n");
+    await writeFile(join(folder, "token"), "a b\n", { mode: 0o600 });
+    await writeFile(join(folder, "data/certs/ca.crl"), "nothing\n");
+    await copyFile(join(folder, "data/certs/ca.key"), join(folder, "data/certs/server.key"));
+    await writeFile(join(folder, "fusion-ca.pem"), "nothing\n");
+    const broken = await summit("config", "check");
+    assert.equal(broken.status, 2);
+    for (const line of [
+      /line 5: mqtt\.aclFile: .*acl: line 1: .*Mend these lines/,
+      /line 9: mqtt\.listeners\[0\]\.tls: .*server\.crt and .*server\.key do not belong together/,
+      /line 10: http\.tls: .* do not belong together/,
+      /line 11: uplink\.tokenFile: .*token does not hold a token/,
+      /line 11: uplink\.tls\.caFile: .*fusion-ca\.pem holds no authority's certificate/,
+    ])
+      assert.match(broken.stderr, line);
+    assert.match(broken.stderr, /^error: .* has 5 problems$/m);
+  });
+
+  test("asks for nothing that `run` makes by itself, or that the configuration does not use", async (t) => {
+    const development = "mqtt: { listeners: [{ bind: 127.0.0.1, port: 8883, tls: { development: true } }] }";
+    const config = await configFile(t, `gateway: { dataDir: data }\n${development}\nuplink: { tokenFile: none }\n`);
+    const { status, stderr } = await summitEdge(["config", "check", "--config", config]);
+    assert.equal(status, 0, stderr);
   });
 });
 

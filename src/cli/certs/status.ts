@@ -155,6 +155,9 @@ function statusText(rows: readonly Row[], pressing: readonly Row[], now: number)
     const command = how === undefined ? "whoever issued it renews it" : `summit-edge certs renew${how}`;
     return `${kind === "file" ? name : `${kind} ${name}`} ${left}: ${command}\n`;
   });
+  const unreadable = rows.filter(({ state }) => state === "unreadable");
+  if (unreadable.length > 0)
+    advice.push(`${unreadable.length} cannot be read: summit-edge config check says why, and what to do\n`);
   return tableOf(rows) + (advice.length === 0 ? "Nothing is to be renewed.\n" : `\n${advice.join("")}`);
 }
 
