@@ -18,7 +18,19 @@ const MAY_IMPORT = {
   sources: ["kernel", "config", "codec", "observation", "identity"],
   operations: ["kernel", "config", "observation"],
   simulator: ["kernel", "config", "codec", "observation", "identity"],
-  cli: ["kernel", "config", "codec", "observation", "identity", "outbox", "uplink", "operations", "simulator", "."],
+  cli: [
+    "kernel",
+    "config",
+    "codec",
+    "observation",
+    "identity",
+    "outbox",
+    "uplink",
+    "sources",
+    "operations",
+    "simulator",
+    ".",
+  ],
   ".": ["kernel", "config", "codec", "observation", "identity", "outbox", "uplink", "sources", "operations", "cli"],
 };
 /** Rooms without I/O, timers or a clock of their own, and the modules, pure as well, that they may use all the same. */

@@ -1,5 +1,6 @@
 /** The gateway as operations sees it, put together from what its parts say of themselves. */
 import type { Config } from "./config/schema.ts";
+import { portViewOf, watchedPort } from "./gateway-serial.ts";
 import type { Clock } from "./kernel/clock.ts";
 import type { ClockWatch } from "./kernel/clock-quality.ts";
 import type { Conditions } from "./kernel/conditions.ts";
@@ -78,6 +79,10 @@ export function viewOf(parts: ViewedParts): GatewayView {
       parts.trail,
       UNNAMED,
     ),
+    serialPort: (name) => {
+      const source = parts.serial.find(({ config: { name: itsName } }) => itsName === name);
+      return source === undefined ? undefined : watchedPort(source, parts.conditions);
+    },
     replay: auditedReplay(replayOf(parts.forwarder), parts.trail, UNNAMED),
     metrics: parts.metrics,
   };
@@ -115,7 +120,7 @@ function uplinkOf({ forwarder, uplinkUrl }: ViewedParts): UplinkView {
   };
 }
 
-function sourcesOf({ intake, broker, serial }: ViewedParts): SourceView[] {
+function sourcesOf({ intake, broker, serial, conditions }: ViewedParts): SourceView[] {
   const counts = new Map(intake.sources().map((source) => [source.name, source]));
   const view = (name: string, kind: string, state: string): SourceView => ({
     name,
@@ -125,7 +130,10 @@ function sourcesOf({ intake, broker, serial }: ViewedParts): SourceView[] {
   });
   return [
     view("mqtt", "mqtt", broker.status().state),
-    ...serial.map((port) => view(port.status().name, "serial", port.status().state)),
+    ...serial.map((source) => {
+      const { state, ...port } = portViewOf(source, conditions);
+      return { ...view(source.config.name, "serial", state), port };
+    }),
   ];
 }
 

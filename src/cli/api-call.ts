@@ -1,5 +1,5 @@
 /** One call of the daemon's API: over HTTP, over HTTPS, or by the socket in its dataDir. */
-import { type ClientRequest, request as httpRequest, type RequestOptions } from "node:http";
+import { type ClientRequest, request as httpRequest, type IncomingMessage, type RequestOptions } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { text } from "node:stream/consumers";
 import { socketAddress } from "../kernel/socket-address.ts";
@@ -24,7 +24,6 @@ export interface ApiCall {
   readonly body?: unknown;
   /** Who runs the command, for the audit trail. */
   readonly user?: string;
-  readonly timeoutMs: number;
 }
 
 export interface ApiAnswer {
@@ -34,11 +33,11 @@ export interface ApiAnswer {
   readonly text: string;
 }
 
-/** Asks, and gives the whole answer whatever its status. Rejects with Node.js's own error where there is none. */
-export async function callApi(
+async function withRequest<T>(
   at: ApiAddress,
-  { method = "GET", path, body, user, timeoutMs }: ApiCall,
-): Promise<ApiAnswer> {
+  { method = "GET", path, body, user }: ApiCall,
+  use: (outgoing: ClientRequest, sent: string | undefined, url: string) => Promise<T>,
+): Promise<T> {
   const url = new URL(path, at.url);
   const sent = body === undefined ? undefined : JSON.stringify(body);
   const socket = at.socket === undefined ? undefined : socketAddress(at.socket);
@@ -58,27 +57,68 @@ export async function callApi(
     const outgoing = plain
       ? httpRequest(socket === undefined ? url : new URL(`http://localhost${url.pathname}${url.search}`), options)
       : httpsRequest(url, { ...options, ...(at.ca !== undefined && { ca: at.ca }) });
-    return await answerOf(outgoing, sent, url.href, timeoutMs);
+    return await use(outgoing, sent, url.href);
   } finally {
     socket?.release();
   }
 }
 
-function answerOf(
-  outgoing: ClientRequest,
-  sent: string | undefined,
-  url: string,
-  timeoutMs: number,
-): Promise<ApiAnswer> {
-  return new Promise((resolve, reject) => {
+/** Asks, and gives the whole answer whatever its status. Rejects with Node.js's own error where there is none. */
+export function callApi(at: ApiAddress, call: ApiCall & { readonly timeoutMs: number }): Promise<ApiAnswer> {
+  const { timeoutMs } = call;
+  return withRequest(at, call, async (outgoing, sent, url) => {
     const cancel = AbortSignal.timeout(timeoutMs);
     cancel.addEventListener("abort", () => outgoing.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)));
+    return await wholeAnswer(await responseTo(outgoing, sent), url);
+  });
+}
+
+/**
+ * Asks for an answer that goes on, and hands each of its lines to `take` as it comes. Resolves when the answer ends or `signal` ends
+ * it, and to the whole answer where it was refused. Rejects where nothing comes for `silenceMs`.
+ */
+export function streamApi(
+  at: ApiAddress,
+  call: ApiCall & { readonly silenceMs: number; readonly signal: AbortSignal },
+  take: (line: string) => void,
+): Promise<ApiAnswer | undefined> {
+  const { signal, silenceMs } = call;
+  return withRequest(at, call, async (outgoing, sent, url) => {
+    outgoing.setTimeout(silenceMs, () => outgoing.destroy(new Error(`nothing has come for ${silenceMs / 1000} s`)));
+    const end = (): void => void outgoing.destroy();
+    signal.addEventListener("abort", end);
+    try {
+      const incoming = await responseTo(outgoing, sent);
+      if (incoming.statusCode !== 200) return await wholeAnswer(incoming, url);
+      await eachLine(incoming, take);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      signal.removeEventListener("abort", end);
+    }
+    return undefined;
+  });
+}
+
+/** Rejects where the connection breaks off. */
+async function eachLine(incoming: IncomingMessage, take: (line: string) => void): Promise<void> {
+  let rest = "";
+  for await (const piece of incoming.setEncoding("utf8")) {
+    const lines = (rest + String(piece)).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) take(line);
+  }
+}
+
+function responseTo(outgoing: ClientRequest, sent: string | undefined): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
     outgoing.once("error", reject);
-    outgoing.once("response", (incoming) => {
-      const contentType = incoming.headers["content-type"] ?? "";
-      const status = incoming.statusCode ?? 0;
-      text(incoming).then((received) => resolve({ url, status, contentType, text: received }), reject);
-    });
+    outgoing.once("response", resolve);
     outgoing.end(sent);
   });
+}
+
+async function wholeAnswer(incoming: IncomingMessage, url: string): Promise<ApiAnswer> {
+  const contentType = incoming.headers["content-type"] ?? "";
+  return { url, status: incoming.statusCode ?? 0, contentType, text: await text(incoming) };
 }

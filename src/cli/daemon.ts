@@ -9,6 +9,7 @@ import { auditedOutbox } from "../operations/audit/audited.ts";
 import type { Problem } from "../operations/problem.ts";
 import type { ReplayOut } from "../operations/replay-routes.ts";
 import type { Status } from "../operations/status.ts";
+import { ALIVE_EVERY_MS, type TailWhat, type TimedTailLine } from "../operations/tail-line.ts";
 import type {
   DeadLetter,
   DeadLetterPage,
@@ -18,7 +19,7 @@ import type {
   SelectionResult,
   StoredReading,
 } from "../operations/view.ts";
-import { type ApiAddress, type ApiAnswer, type ApiCall, callApi } from "./api-call.ts";
+import { type ApiAddress, type ApiAnswer, type ApiCall, callApi, streamApi } from "./api-call.ts";
 import { callerName, openTrail } from "./audit-trail.ts";
 import { readOptionFile } from "./option-file.ts";
 import type { Terminal } from "./terminal.ts";
@@ -46,6 +47,8 @@ const DEFAULT_PORT = 8480;
 const READ_TIMEOUT_MS = 10_000;
 /** Longer than the daemon allows itself for an answer, so that its own problem details are what one reads. */
 const WRITE_TIMEOUT_MS = 70_000;
+/** A tail says that the daemon is still there three times as often. */
+const SILENCE_MS = 3 * ALIVE_EVERY_MS;
 
 /** What finding the daemon needs of whoever asks. */
 type Asker = Pick<Terminal, "env" | "installedConfig">;
@@ -157,10 +160,27 @@ export class Daemon {
     return this.#write("POST", `api/v1/dead-letters/${action}`, body);
   }
 
-  async #call(call: ApiCall): Promise<ApiAnswer> {
+  /**
+   * What comes over a serial port of the daemon, a line for each thing, until `signal` ends it or the daemon stops.
+   * @throws GatewayError RESOURCE_NOT_FOUND where it has no port of that name
+   */
+  async tail(name: string, what: TailWhat, signal: AbortSignal, take: (line: TimedTailLine) => void): Promise<void> {
+    const path = `api/v1/serial/${encodeURIComponent(name)}/tail?what=${what}`;
+    const refused = await this.#reach((user) =>
+      streamApi(this.#at, { path, user, signal, silenceMs: SILENCE_MS }, (line) => take(JSON.parse(line))),
+    );
+    if (refused !== undefined) bodyOf(refused);
+  }
+
+  #call(call: ApiCall & { readonly timeoutMs: number }): Promise<ApiAnswer> {
+    return this.#reach((user) => callApi(this.#at, { ...call, user }));
+  }
+
+  async #reach<T>(ask: (user: string) => Promise<T>): Promise<T> {
     try {
-      return await callApi(this.#at, { ...call, user: callerName(environment) });
+      return await ask(callerName(environment));
     } catch (error) {
+      if (error instanceof GatewayError) throw error;
       const where = this.#at.socket ?? this.#at.url.origin;
       throw new GatewayError({
         code: "DAEMON_UNREACHABLE",
@@ -209,6 +229,14 @@ function problemIn(text: string): Partial<Problem> | undefined {
   }
 }
 
+/** The daemon, or, where nothing listens at its address, the file of its configuration where that is known. */
+export async function daemonOrConfig(options: DaemonOptions, terminal: Asker): Promise<Daemon | { config: string }> {
+  const daemon = new Daemon(await daemonAddress(options, terminal));
+  const config = configOf(options, terminal);
+  if (config === undefined || options.url !== undefined || (await daemon.listens())) return daemon;
+  return { config };
+}
+
 /**
  * Calls `use` with the outbox: the running daemon's, or, where nothing listens at its address and the configuration says
  * where the file is, the file itself under the `dataDir` lock.
@@ -219,11 +247,10 @@ export async function withOutbox<T>(
   terminal: Terminal,
   use: (admin: OutboxAdmin) => Promise<T>,
 ): Promise<T> {
-  const daemon = new Daemon(await daemonAddress(options, terminal));
-  const config = configOf(options, terminal);
-  if (config === undefined || options.url !== undefined || (await daemon.listens())) return use(daemon.outbox);
+  const found = await daemonOrConfig(options, terminal);
+  if (found instanceof Daemon) return use(found.outbox);
   const { openOffline } = await import("../outbox/offline.ts");
-  const loaded = await loadConfig(config, terminal.env);
+  const loaded = await loadConfig(found.config, terminal.env);
   const offline = await openOffline(loaded);
   const trail = await openTrail(loaded, terminal);
   try {

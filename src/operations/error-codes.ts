@@ -18,6 +18,7 @@ export const ERROR_CODES = {
   REPLAY_NO_UPLINK: { status: 409, means: "There is no uplink to send readings to." },
   REPLAY_RUNNING: { status: 409, means: "A replay is under way already." },
   REPLAY_NOTHING_KEPT: { status: 409, means: "Delivered readings are not kept." },
+  TAILS_EXHAUSTED: { status: 409, means: "As many look on at serial ports as may at a time." },
   BODY_TOO_LARGE: { status: 413, means: "The body is larger than `http.limits.maxBodyBytes`." },
   URL_TOO_LONG: { status: 414, means: "The address, or a part of it, is too long." },
   UNSUPPORTED_MEDIA_TYPE: { status: 415, means: "The body must be `application/json`." },

@@ -14,6 +14,8 @@ export interface DescribedRoute {
   readonly answer: object | string;
   /** Without it: a key that may read for a GET, one that may write for the rest. */
   readonly need?: Need;
+  /** The answer goes on until the caller or the gateway ends it. */
+  readonly endless?: true;
 }
 
 /** What a route asks of its caller. */

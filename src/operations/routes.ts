@@ -9,8 +9,12 @@ import { loadPage } from "./page.ts";
 import { Refused } from "./refused.ts";
 import { addReplayRoutes } from "./replay-routes.ts";
 import * as schemas from "./schemas.ts";
+import { addSerialRoutes } from "./serial-routes.ts";
 import { healthOut, statusOf } from "./status.ts";
 import type { GatewayView, Selection } from "./view.ts";
+
+/** The longest that Node.js can wait. */
+const LONGEST_TIMER_MS = 2_147_483_647;
 
 export interface RoutesContext {
   readonly view: GatewayView;
@@ -34,8 +38,11 @@ export async function addRoutes(app: FastifyInstance, context: RoutesContext): P
       url: route.url,
       schema: route.schema,
       config: { need: needOf(route) },
+      // What it would answer to HEAD never ends either.
+      ...(route.endless && { handlerTimeout: LONGEST_TIMER_MS, exposeHeadRoute: false }),
       handler: async (request, reply) => {
         if (typeof route.answer === "string") reply.type(route.answer);
+        if (route.endless) reply.header("connection", "close");
         return handler(request as Parameters<typeof handler>[0]);
       },
     });
@@ -44,6 +51,7 @@ export async function addRoutes(app: FastifyInstance, context: RoutesContext): P
   addOutboxRoutes(register, context.view);
   addReplayRoutes(register, context.view);
   addDeadLetterRoutes(register, context.view);
+  addSerialRoutes(register, context);
 
   for (const [url, file] of [
     ["/", "status-page.html"],

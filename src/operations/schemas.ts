@@ -51,6 +51,27 @@ export const selection = {
 } as const;
 export type SelectionBody = FromSchema<typeof selection>;
 
+export const serialParams = {
+  ...strict,
+  properties: { name: { type: "string", pattern: "^[A-Za-z0-9_-]{1,64}$", description: "The port's name." } },
+  required: ["name"],
+} as const;
+export type SerialParams = FromSchema<typeof serialParams>;
+
+export const tailQuery = {
+  ...strict,
+  properties: {
+    what: {
+      type: "string",
+      enum: ["frames", "bytes"],
+      default: "frames",
+      description: "Each frame and what became of it, or the bytes as they came.",
+    },
+  },
+  required: ["what"],
+} as const;
+export type TailQuery = FromSchema<typeof tailQuery>;
+
 const ledger = having({
   accepted: count,
   pending: count,
@@ -86,6 +107,31 @@ const condition = having({
   since: time,
 });
 
+const serialPort = having({
+  path: text,
+  device: { type: ["string", "null"], description: "The device that was found there last." },
+  since: time,
+  detail: { type: ["string", "null"], description: "What is wrong with it, and what to do." },
+  bytes: count,
+  frames: { ...count, description: "Frames that were handed to the codec." },
+  refused: { ...count, description: "Of them, those that the codec could not read." },
+  discarded: { ...count, description: "Frames, and stretches of noise, given up before the codec." },
+  discardedBytes: count,
+});
+
+const sourceMembers = { name: text, kind: text, state: text, accepted: count, refused: count, lastReadingAt: time };
+const source = {
+  ...having(sourceMembers),
+  properties: {
+    ...sourceMembers,
+    port: {
+      ...serialPort,
+      description:
+        "Of a serial port: which device it is, since when its state lasts, what is wrong, what came over it.",
+    },
+  },
+} as const;
+
 export const status = having({
   gateway: text,
   version: text,
@@ -104,9 +150,7 @@ export const status = having({
     lastFailure: { anyOf: [{ type: "null" }, having({ at: time, code: text, detail: text })] },
     nextTryInSeconds: { type: ["number", "null"], minimum: 0 },
   }),
-  sources: listOf(
-    having({ name: text, kind: text, state: text, accepted: count, refused: count, lastReadingAt: time }),
-  ),
+  sources: listOf(source),
   devices: listOf(having({ source: text, via: text, accepted: count, lastReadingAt: time })),
   clock: having({
     quality: { type: "string", enum: ["synchronised", "unsynchronised", "stepped"] },

@@ -1,7 +1,7 @@
 /** What the HTTP API says about the gateway, put together from the view. Pure; times leave as RFC 3339 in UTC. */
 import type { Condition } from "../kernel/conditions.ts";
 import type { ComponentHealth, Health } from "./health.ts";
-import type { ClockView, DeviceView, GatewayView, SourceView, UplinkFailure } from "./view.ts";
+import type { ClockView, DeviceView, GatewayView, PortView, SourceView, UplinkFailure } from "./view.ts";
 import type { WearView } from "./wear.ts";
 
 const iso = (wall: number): string => new Date(wall).toISOString();
@@ -12,6 +12,18 @@ const readingTime = <T extends SourceView | DeviceView>(each: T) => ({
   ...each,
   lastReadingAt: isoOrNull(each.lastReadingAt),
 });
+
+/** A source as the API shows it: with `port` where it is a serial one. */
+function sourceOut({ port, ...source }: SourceView) {
+  return { ...readingTime(source), ...(port !== undefined && { port: portOut(port) }) };
+}
+
+function portOut({ path, device, since, detail, traffic }: PortView) {
+  const { bytes, frames, refused, discarded, discardedBytes } = traffic;
+  const counts = { bytes, frames, refused, discarded, discardedBytes };
+  return { path, device: device ?? null, since: iso(since), detail: detail ?? null, ...counts };
+}
+
 const failureOut = (failure: UplinkFailure | undefined) =>
   failure === undefined ? null : { ...failure, at: iso(failure.at) };
 
@@ -54,7 +66,7 @@ export function statusOf(view: GatewayView, health: Health, at: { readonly now: 
       lastFailure: failureOut(uplink.lastFailure),
       nextTryInSeconds: uplink.nextTryInSeconds ?? null,
     },
-    sources: view.sources().map(readingTime),
+    sources: view.sources().map(sourceOut),
     devices: view.devices().map(readingTime),
     clock: clockOut(view.clock(), at.now),
     wear: wearOut(view.wear()),

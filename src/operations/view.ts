@@ -9,6 +9,7 @@ import type { Registry } from "prom-client";
 import type { Condition } from "../kernel/conditions.ts";
 import type { ClockQuality, Observation, Priority } from "../observation/observation.ts";
 import type { Ledger } from "../outbox/ledger.ts";
+import type { SerialWatcher, TrafficCounts } from "../sources/serial-traffic.ts";
 import type { WearView } from "./wear.ts";
 
 export type Liveness = { readonly ok: true } | { readonly ok: false; readonly reason: string };
@@ -81,6 +82,40 @@ export interface SourceView {
   readonly refused: number;
   /** Wall time, milliseconds. */
   readonly lastReadingAt?: number;
+  /** Of a serial port. */
+  readonly port?: PortView;
+}
+
+/** A serial port: which device it is at the moment, and what comes over it. */
+export interface PortView {
+  /** As the configuration names it: a path, or what its `match` says. */
+  readonly path: string;
+  /** The device that was found there last. */
+  readonly device?: string;
+  /** Since when the port has been in its state: wall time, milliseconds. */
+  readonly since: number;
+  /** What is wrong with it, in words. */
+  readonly detail?: string;
+  readonly traffic: TrafficCounts;
+}
+
+/** How a serial port is set up, for whoever looks at its bytes. */
+export interface PortSettings {
+  readonly baudRate: number;
+  readonly dataBits: number;
+  readonly parity: string;
+  readonly stopBits: number;
+  readonly framing: string;
+  readonly codec: string;
+}
+
+/** A serial port that can be looked on at. */
+export interface WatchedPort {
+  readonly name: string;
+  readonly settings: PortSettings;
+  status(): PortView & { readonly state: string };
+  /** Calls `watcher` for all that comes from now on, while the port is being read: it returns at once. Gives back how to end it. */
+  watch(watcher: SerialWatcher): () => void;
 }
 
 /** A device, by the `source` of its readings. Whoever keeps the list keeps it bounded. */
@@ -127,6 +162,8 @@ export interface GatewayView {
   conditions(): readonly Condition[];
   readonly outboxAdmin: OutboxAdmin;
   readonly replay: ReplayAdmin;
+  /** The serial port of that name in the configuration; `undefined` where there is none. */
+  serialPort(name: string): WatchedPort | undefined;
   readonly metrics: Registry;
 }
 

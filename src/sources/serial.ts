@@ -21,6 +21,7 @@ import { openNetworkPort } from "./network-port.ts";
 import type { OpenOutcome, Port, PortFault, PortSurroundings } from "./port.ts";
 import { placeOf, placeText } from "./port-place.ts";
 import { checkedPipeline, discardDetail, FrameStream, loadPipeline, type Pipeline } from "./serial-pipeline.ts";
+import { SerialTraffic, type TrafficCounts } from "./serial-traffic.ts";
 
 export interface SerialParts {
   readonly intake: Intake;
@@ -38,7 +39,15 @@ export interface SerialStatus {
   readonly name: string;
   readonly kind: "serial";
   readonly state: "open" | "waiting" | "closed";
+  /** Wall time in milliseconds. */
+  readonly since: number;
+  /** The port as the configuration names it. */
+  readonly path: string;
+  /** The device that it was found at last; absent before the first attempt, and where none was found. */
+  readonly device?: string;
+  /** Why it is not open. */
   readonly detail?: string;
+  readonly traffic: TrafficCounts;
 }
 
 interface DiscardCounters {
@@ -79,6 +88,8 @@ export function createSerialSources(ports: readonly SerialPortConfig[], parts: S
 }
 
 export class SerialSource {
+  /** What comes over the port, for whoever looks on. */
+  readonly traffic: SerialTraffic = new SerialTraffic();
   readonly #config: SerialPortConfig;
   readonly #pipeline: PipelineConfig;
   readonly #parts: SerialParts;
@@ -89,7 +100,7 @@ export class SerialSource {
   readonly #origin: Origin;
   readonly #stopping = new AbortController();
   #running: Promise<void> | undefined;
-  #status: Pick<SerialStatus, "state" | "detail"> = { state: "closed" };
+  #status: Pick<SerialStatus, "state" | "since" | "detail">;
   #port: Port | undefined;
   /** Where the port was found last. */
   #device: string | undefined;
@@ -106,6 +117,7 @@ export class SerialSource {
     this.#parts = parts;
     this.#discarded = discarded;
     this.#throttled = throttled;
+    this.#status = { state: "closed", since: parts.clock.now() };
     this.#watch = new LineWatch(config, {
       clock: parts.clock,
       conditions: parts.conditions,
@@ -126,13 +138,25 @@ export class SerialSource {
   }
 
   status(): SerialStatus {
-    return { name: this.#config.name, kind: "serial", ...this.#status };
+    return {
+      name: this.#config.name,
+      kind: "serial",
+      path: placeText(this.#config),
+      ...(this.#device === undefined ? {} : { device: this.#device }),
+      ...this.#status,
+      traffic: this.traffic.counts(),
+    };
+  }
+
+  /** The port as it is configured. */
+  get config(): SerialPortConfig {
+    return this.#config;
   }
 
   /** Resolves when the first attempt to open the port has ended, well or not. Never rejects. */
   async start(): Promise<void> {
     if (this.#running !== undefined) return;
-    this.#status = { state: "waiting" };
+    this.#become("waiting");
     await new Promise<void>((attempted) => {
       this.#running = this.#keepOpen(attempted);
     });
@@ -142,7 +166,13 @@ export class SerialSource {
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#running;
-    this.#status = { state: "closed" };
+    this.#become("closed");
+    this.traffic.end();
+  }
+
+  #become(state: SerialStatus["state"], detail?: string): void {
+    const since = state === this.#status.state ? this.#status.since : this.#parts.clock.now();
+    this.#status = { state, since, ...(detail === undefined ? {} : { detail }) };
   }
 
   async #keepOpen(attempted: () => void): Promise<void> {
@@ -170,15 +200,16 @@ export class SerialSource {
 
   async #open(surroundings: PortSurroundings): Promise<OpenOutcome> {
     const place = await placeOf(this.#config, this.#parts.devices);
+    this.#device = place.kind === "found" ? place.path : undefined;
     if (place.kind !== "found") return place;
-    this.#device = place.path;
     if (place.path.startsWith("tcp://")) return openNetworkPort(place.path, surroundings);
     return openDevicePort(place.path, this.#config, surroundings);
   }
 
   #opened(port: Port): void {
     this.#port = port;
-    this.#status = { state: "open" };
+    this.#become("open");
+    this.traffic.opened(this.#device ?? placeText(this.#config));
     for (const code of Object.values(CONDITION_CODES)) {
       this.#parts.conditions.clear(`serial:${this.#config.name}`, code);
     }
@@ -202,6 +233,7 @@ export class SerialSource {
       port.read({
         onData: (chunk) => {
           this.#failures = 0;
+          this.traffic.heard(chunk);
           this.#watch.heard(chunk);
           stream.push(chunk);
           this.#watch.settle(chunk);
@@ -225,6 +257,7 @@ export class SerialSource {
     for (const frame of frames) {
       if (frame.kind === "discarded") {
         this.#watch.judged("discarded");
+        this.traffic.discarded(frame);
         this.#discarded.frames.inc({ port: this.#config.name, reason: frame.reason });
         this.#discarded.bytes.inc({ port: this.#config.name, reason: frame.reason }, frame.length);
         const detail = discardDetail(frame, this.#pipeline);
@@ -233,8 +266,13 @@ export class SerialSource {
       }
       const decoded = decoder.decode(frame.bytes, clock.monotonic(), clock.now());
       this.#watch.judged(decoded.kind === "refused" ? "refused" : "good");
-      if (decoded.kind === "reading") intake.submit(decoded.payload, this.#originOf(decoded.class));
-      else if (decoded.kind === "refused") intake.refuse("invalid", decoded.detail, frame.bytes, this.#origin);
+      if (decoded.kind === "reading") {
+        const origin = this.#originOf(decoded.class);
+        this.traffic.read(frame.bytes, decoded, origin.class, intake.submit(decoded.payload, origin));
+        continue;
+      }
+      this.traffic.decoded(frame.bytes, decoded);
+      if (decoded.kind === "refused") intake.refuse("invalid", decoded.detail, frame.bytes, this.#origin);
     }
     if (intake.saturated) this.#holdBack();
   }
@@ -274,7 +312,9 @@ export class SerialSource {
   #report({ kind, detail }: PortFault): void {
     const { conditions } = this.#parts;
     const component = `serial:${this.#config.name}`;
-    this.#status = { state: "waiting", detail };
+    // The same fault again, after each further attempt, is no news.
+    if (this.#status.state !== "waiting" || this.#status.detail !== detail) this.traffic.closed(detail);
+    this.#become("waiting", detail);
     conditions.raise(component, CONDITION_CODES[kind], "degraded", detail);
     for (const code of Object.values(CONDITION_CODES)) {
       if (code !== CONDITION_CODES[kind]) conditions.clear(component, code);

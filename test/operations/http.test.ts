@@ -8,6 +8,7 @@ import { pino } from "pino";
 import { GatewayError } from "#src/kernel/errors.js";
 import { HttpServer } from "#src/operations/http.js";
 import { httpConfig } from "../support/http-config.ts";
+import { MemoryPort } from "../support/memory-port.ts";
 import { deadLetter, MemoryGatewayView, storedReading } from "../support/memory-view.ts";
 import { TestClock } from "../support/test-clock.ts";
 
@@ -48,7 +49,7 @@ async function call(
   return new Promise((resolve, reject) => {
     const outgoing = request({ port: server.port, method, path, headers: sent }, async (incoming) => {
       const received = await text(incoming);
-      const json = /json/.test(incoming.headers["content-type"] ?? "") ? JSON.parse(received) : undefined;
+      const json = /[/+]json/.test(incoming.headers["content-type"] ?? "") ? JSON.parse(received) : undefined;
       resolve({ status: incoming.statusCode ?? 0, headers: incoming.headers, text: received, json });
     });
     outgoing.on("error", reject);
@@ -160,6 +161,11 @@ test("what every route answers is what the OpenAPI document says", async () => {
   view.deadLetters = [deadLetter(1)];
   view.facts.conditions = [{ component: "mqtt", code: "c", severity: "degraded", detail: "d", since: 0 }];
   view.facts.uplink = { ...view.facts.uplink, lastFailure: { at: 0, code: "timeout", detail: "d" } };
+  const port = new MemoryPort("mast");
+  view.serialPorts.push(port);
+  port.traffic.end();
+  const { state, ...portView } = port.status();
+  view.facts.sources.push({ name: "mast", kind: "serial", accepted: 0, refused: 0, state, port: portView });
   const document = (await get("/openapi.json")).json;
   const ajv = new Ajv({ strict: false, validateFormats: false });
   const paths = Object.entries<
@@ -169,7 +175,7 @@ test("what every route answers is what the OpenAPI document says", async () => {
   for (const [path, operations] of paths) {
     for (const [method, operation] of Object.entries(operations)) {
       const [type, media] = Object.entries(operation.responses["200"]?.content ?? {})[0] ?? [];
-      const url = path.replace("{id}", deadLetter(1).id);
+      const url = path.replace("{id}", deadLetter(1).id).replace("{name}", "mast");
       const body = url.endsWith("/replay")
         ? { from: "2026-07-01T12:00:00Z", to: "2026-07-01T13:00:00Z" }
         : { ids: ["x"] };

@@ -79,7 +79,10 @@ describe("a serial source", () => {
     const pair = await plugIn("cut");
     const { sources, intake } = house([portConfig(pair.device, { class: "smoke", priority: "high" })]);
     const source = await start(sources);
-    assert.deepEqual(source.status(), { name: "mast", kind: "serial", state: "open" });
+    const { since, traffic, ...status } = source.status();
+    assert.deepEqual(status, { name: "mast", kind: "serial", state: "open", path: pair.device, device: pair.device });
+    assert.ok(since <= Date.now());
+    assert.equal(traffic.bytes, 0);
     for (const [round, pieceBytes] of [1, 2, 7, 64].entries()) {
       await pair.say(asLines(numbered(round * 10, round * 10 + 10)), pieceBytes);
     }

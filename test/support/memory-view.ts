@@ -14,6 +14,7 @@ import type {
   SourceView,
   StoredReading,
   UplinkView,
+  WatchedPort,
 } from "#src/operations/view.js";
 import type { WearView } from "#src/operations/wear.js";
 import type { Ledger } from "#src/outbox/ledger.js";
@@ -127,6 +128,9 @@ export class MemoryGatewayView implements GatewayView {
   clock = () => this.facts.clock;
   wear = () => this.facts.wear;
   conditions = () => this.facts.conditions;
+
+  readonly serialPorts: WatchedPort[] = [];
+  serialPort = (name: string) => this.serialPorts.find((port) => port.name === name);
 
   readonly outboxAdmin: OutboxAdmin = {
     stats: async () => {
