@@ -63,6 +63,7 @@ export function statusText(status: Status): string {
     section("Uplink", uplinkRows(status)),
     `Ledger\n${indent(table(ledgerRows(status), ["", ">"]))}  ${balanceText(status)}\n`,
     status.sources.length === 0 ? "" : `Sources\n${indent(sourceTable(status))}`,
+    portText(status),
   ];
   return sections.filter((text) => text !== "").join("\n");
 }
@@ -136,6 +137,23 @@ function balanceText({ ledger, refused }: Status): string {
   const balance = missing === 0 ? "The books balance." : `THE BOOKS DO NOT BALANCE: ${count(missing)} without a fate.`;
   const reasons = Object.entries(refused).map(([reason, n]) => `${count(n)} ${printable(reason)}`);
   return `${balance} Duplicates: ${count(ledger.duplicates)}. Refused: ${reasons.join(", ") || "none"}.`;
+}
+
+function portText({ sources, time }: Status): string {
+  const ports = sources.flatMap(({ name, state, port }) => (port === undefined ? [] : [{ name, state, ...port }]));
+  if (ports.length === 0) return "";
+  const rows = ports.map(({ name, state, since, path, device, bytes, frames, refused, discarded }) => [
+    name,
+    `${state} for ${span((Date.parse(time) - Date.parse(since)) / 1000)}`,
+    count(bytes),
+    count(frames),
+    count(refused),
+    count(discarded),
+    device === null || device === path ? path : `${device}, ${path}`,
+  ]);
+  const headings = ["name", "state", "bytes>", "frames>", "unreadable>", "discarded>", "device"];
+  const wrong = ports.flatMap(({ name, detail }) => (detail === null ? [] : [`${printable(`${name}: ${detail}`)}\n`]));
+  return `Serial ports\n${indent(table(rows, headings))}${indent(wrong.join(""))}`;
 }
 
 function sourceTable({ sources, time }: Status): string {

@@ -70,6 +70,15 @@ function setOutage(): void {
   facts.conditions = [
     { component: "serial:mast", code: "port-gone", severity: "failing", detail, since: now - 60_000 },
   ];
+  const traffic = { bytes: 123_456_789, frames: 1_234_567, refused: 12_345, discarded: 54_321, discardedBytes: 1 };
+  const port = {
+    path: `/dev/serial/by-id/usb-${"FTDI_".repeat(20)}-port0`,
+    device: "/dev/ttyUSB0",
+    since: now - 60_000,
+  };
+  facts.sources = [
+    { name: "mast", kind: "serial", state: "waiting", accepted: 7, refused: 0, port: { ...port, detail, traffic } },
+  ];
   facts.devices = [{ source: "device-".repeat(30), via: "mqtt", accepted: 123_456_789, lastReadingAt: now }];
 }
 
@@ -112,6 +121,17 @@ test("the page says that readings may wait for the clock, and where nobody can t
   );
   view.facts.clock = { quality: "unsynchronised", forSeconds: 60, steps: 0 };
   await waitForText("#clock", "UTC, which nothing on this machine can say is right");
+});
+
+test("a serial port's device, state and traffic are shown, and what is wrong with it", { skip }, async () => {
+  await visit(1280);
+  assert.equal(await page.locator("#ports-card").isVisible(), false, "where there is none");
+  setOutage();
+  await waitForText("#ports", "port0 is gone");
+  assert.match(
+    await shown("#ports"),
+    /^mast.*port0 is gone ?waiting for 1 min \d s ?\/dev\/ttyUSB0, \/dev\/serial.*port0 ?123,456,789 ?1,234,567 ?12,345 ?54,321$/,
+  );
 });
 
 test("nothing overflows a phone's 375 pixels, however long the names are", { skip }, async () => {

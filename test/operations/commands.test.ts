@@ -110,6 +110,18 @@ test("status says which priorities were evicted, and that readings may wait for 
   assert.match(await run(["status", "--url", url]), /^Clock: nothing on this machine can tell/m);
 });
 
+test("status says of a serial port which device it is, for how long, what is wrong, and what came", async () => {
+  assert.doesNotMatch(await run(["status", "--url", url]), /Serial ports/);
+  const traffic = { bytes: 12_345, frames: 210, refused: 3, discarded: 4, discardedBytes: 99 };
+  const path = "/dev/serial/by-id/usb-gps";
+  const port = { path, device: "/dev/ttyUSB0", since: 0, detail: "no frame for 5 min", traffic };
+  view.facts.sources.push({ name: "gps", kind: "serial", state: "open", accepted: 207, refused: 3, port });
+  const text = await run(["status", "--url", url]);
+  assert.match(text, /\nSerial ports\n {2}name +state +bytes +frames +unreadable +discarded +device\n/);
+  assert.match(text, /\n {2}gps +open for \d+ d \d+ h +12,345 +210 +3 +4 {2}\/dev\/ttyUSB0, .*usb-gps\n/);
+  assert.match(text, /\n {2}gps: no frame for 5 min\n$/);
+});
+
 test("status says it loudly when the books do not balance", async () => {
   view.facts.ledger = { ...view.facts.ledger, delivered: 90 };
   assert.match(await run(["status", "--url", url]), /THE BOOKS DO NOT BALANCE: 5 without a fate/);
