@@ -30,6 +30,8 @@ const GROUPS: Readonly<Record<string, () => Promise<AddCommand>>> = {
   fusion: async () => (await import("./cli/fusion.ts")).addFusionCommand,
 };
 
+const VERSION_FLAGS = ["-V", "--version"];
+
 /** The program, with the one command group that was asked for, or with all where that is help or unknown. */
 async function createProgram(args: readonly string[]): Promise<Command> {
   const program = new Command("summit-edge")
@@ -39,6 +41,7 @@ async function createProgram(args: readonly string[]): Promise<Command> {
     .showHelpAfterError("(summit-edge --help lists the commands; each has --help of its own)")
     .addHelpText("after", "\nExample:\n  summit-edge run --config /etc/summit-edge/gateway.yaml")
     .exitOverride();
+  if (VERSION_FLAGS.includes(args[0] ?? "")) return program;
   const asked = args.find((arg) => !arg.startsWith("-")) ?? "";
   const wanted = Object.hasOwn(GROUPS, asked) ? [asked] : Object.keys(GROUPS);
   for (const name of wanted) (await GROUPS[name]?.())?.(program);

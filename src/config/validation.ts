@@ -38,6 +38,8 @@ const ajv = new Ajv({
   allErrors: true,
   useDefaults: true,
   verbose: true,
+  // What it writes runs once: to make it quick would take longer than it takes.
+  code: { optimize: false },
   formats: {
     duration: readable("duration"),
     size: readable("size"),
