@@ -15,7 +15,7 @@ import { isScalar, SCALARS } from "./binary-scalars.ts";
 import { type Decoded, type Decoder, IGNORED, refused } from "./decoder.ts";
 
 type Value = number | string | boolean | Values[];
-interface Values {
+export interface Values {
   [name: string]: Value;
 }
 
@@ -41,7 +41,7 @@ export class BinaryDecoder implements Decoder {
     if (frame.length < bytes) return refused(`${frame.length} bytes where the layout has ${bytes}`);
     const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
     const values: Values = {};
-    const objection = readAll(this.#arrangement, view, 0, values);
+    const objection = readFields(this.#arrangement, view, 0, values);
     if (objection !== undefined) return objection;
     if (Object.keys(values).length === 0) return refused("no value in any field");
     return { kind: "reading", payload: values };
@@ -57,8 +57,11 @@ export class BinaryDecoder implements Decoder {
   }
 }
 
-/** Reads the fields whose first byte stands at `base` into `values`. */
-function readAll({ fields }: Arrangement, view: DataView, base: number, values: Values): Objection {
+/**
+ * Reads the fields whose first byte stands at `base` into `values`. `view` has room for all of them. What it returns is why there is
+ * no reading: only text that is not UTF-8, and a raw number other than the `equals` of its field, are.
+ */
+export function readFields({ fields }: Arrangement, view: DataView, base: number, values: Values): Objection {
   for (const place of fields) {
     const objection = read(place, view, base + place.at, values);
     if (objection !== undefined) return objection;
@@ -72,8 +75,8 @@ function read(place: Arranged, view: DataView, at: number, values: Values): Obje
     const raw = SCALARS[field.type].get(view, at, place.little);
     if (field.equals !== undefined && Number(raw) !== field.equals) return IGNORED;
     const decimals = SCALARS[field.type].isFloat ? undefined : place.decimals;
-    if (field.name !== undefined) set(values, field.name, meaningOf(raw, field, decimals));
-    for (const bits of place.bits) set(values, bits.field.name, bitsOf(Number(raw), bits));
+    if (field.name !== undefined) setValue(values, field.name, meaningOf(raw, field, decimals));
+    for (const bits of place.bits) setValue(values, bits.field.name, bitsOf(Number(raw), bits));
     return undefined;
   }
   if (field.type === "skip" || field.name === undefined) return undefined;
@@ -81,7 +84,7 @@ function read(place: Arranged, view: DataView, at: number, values: Values): Obje
   const bytes = new Uint8Array(view.buffer, view.byteOffset + at, place.bytes ?? view.byteLength - at);
   const text = field.type === "bytes" ? hexOf(bytes) : textOf(bytes);
   if (text === undefined) return refused(`field ${field.name} is not UTF-8`);
-  set(values, field.name, text === "" ? undefined : text);
+  setValue(values, field.name, text === "" ? undefined : text);
   return undefined;
 }
 
@@ -92,23 +95,30 @@ function readGroup(place: Arranged, name: string, view: DataView, at: number, va
   const members: Values[] = [];
   for (let index = 0; index < count; index++) {
     const member: Values = {};
-    const objection = readAll(place.inner, view, at + index * stride, member);
+    const objection = readFields(place.inner, view, at + index * stride, member);
     if (objection !== undefined) return objection;
     members.push(member);
   }
-  set(values, name, members.length === 0 ? undefined : members);
+  setValue(values, name, members.length === 0 ? undefined : members);
   return undefined;
 }
 
 /** Assigning to `__proto__` would change the object's prototype; what is `undefined` is left out. */
-function set(values: Values, name: string, value: Value | undefined): void {
+export function setValue(values: Values, name: string, value: Value | undefined): void {
   if (value === undefined) return;
   if (name !== "__proto__") values[name] = value;
   else Object.defineProperty(values, name, { value, enumerable: true, configurable: true, writable: true });
 }
 
-/** `decimals`: those of a scaled integer; `undefined` for a float, whose digits are its own. */
-function meaningOf(raw: number | bigint, meaning: Meaning, decimals: number | undefined): number | string | undefined {
+/**
+ * What a raw number means; `undefined` where it means that there is no reading. `decimals`: those of a scaled integer; `undefined`
+ * for a float, whose digits are its own.
+ */
+export function meaningOf(
+  raw: number | bigint,
+  meaning: Meaning,
+  decimals: number | undefined,
+): number | string | undefined {
   const number = Number(raw);
   if (!Number.isFinite(number) || meaning.none?.includes(number) === true) return undefined;
   const word = meaning.values === undefined ? undefined : wordFor(raw, meaning.values);
