@@ -10,6 +10,7 @@ SETTINGS=/etc/summit-edge
 STATE=/var/lib/summit-edge
 UNIT=/etc/systemd/system/summit-edge.service
 COMMAND=/usr/local/bin/summit-edge
+RULES=/usr/local/lib/udev/rules.d/70-summit-edge-serial.rules
 ACCOUNT=summit-edge
 
 usage() {
@@ -67,8 +68,12 @@ check_machine() {
   say "==> Check"
   if on_machine && [ "$dry_run" = no ] && [ "$(id -u)" -ne 0 ]; then fail "run it as root: sudo $0"; fi
   [ "$action" = install ] || return 0
+  # shellcheck disable=SC2016
+  if on_machine && dpkg-query -W -f='${Status}' summit-edge 2>/dev/null | grep -q ' installed'; then
+    fail "the Debian package summit-edge is installed here: upgrade it with apt, or remove it first (apt remove summit-edge)"
+  fi
   [ -f "$from/dist/main.js" ] || fail "$from is not built: run npm ci and npm run build there first"
-  for file in config/gateway.yaml systemd/summit-edge.service; do
+  for file in config/gateway.yaml systemd/summit-edge.service "device/udev/${RULES##*/}"; do
     [ -f "$from/$file" ] || fail "$from/$file is missing: is $from the project's folder?"
   done
   node=$(command -v node) || fail "there is no Node.js: install version 20.19 or newer"
@@ -153,6 +158,24 @@ install_unit() {
   if on_machine; then run systemctl daemon-reload; fi
 }
 
+# Where the machine has no udev, or it does not run, they lie ready for it.
+reload_rules() {
+  if on_machine && [ -S /run/udev/control ]; then
+    run udevadm control --reload
+    run udevadm trigger --subsystem-match=tty --subsystem-match=usb-serial
+  fi
+}
+
+install_rules() {
+  say "==> udev rules in $root$RULES"
+  run mkdir -p "$root$(dirname "$RULES")"
+  run cp "$from/device/udev/${RULES##*/}" "$root$RULES"
+  if [ -e "$root/etc/udev/rules.d/${RULES##*/}" ]; then
+    say "    $root/etc/udev/rules.d/${RULES##*/} is there, stays as it is, and takes their place"
+  fi
+  reload_rules
+}
+
 start_service() {
   on_machine || return 0
   if [ "$start" = no ]; then
@@ -171,9 +194,10 @@ uninstall() {
     if [ -e "$UNIT" ]; then run systemctl disable --now summit-edge.service; else say "    is not installed"; fi
   fi
   say "==> Remove"
-  run rm -f "$root$UNIT" "$root$COMMAND"
+  run rm -f "$root$UNIT" "$root$COMMAND" "$root$RULES"
   run rm -rf "$root$PROGRAM" "$root$PROGRAM.new" "$root$PROGRAM.old"
   if on_machine; then run systemctl daemon-reload; fi
+  reload_rules
   say "==> Kept: $root$SETTINGS (configuration), $root$STATE (readings that were acknowledged), account $ACCOUNT"
 }
 
@@ -186,6 +210,7 @@ else
   install_program
   install_settings
   install_unit
+  install_rules
   start_service
 fi
 if [ "$dry_run" = yes ]; then say "Nothing was changed."; else say "Done."; fi

@@ -41,7 +41,8 @@ beforeEach(() => {
   write(join(project, "dist", "main.js"), "first");
   write(join(project, "dist", "test", "some.test.js"), "");
   write(join(project, "config", "gateway.yaml"), "shipped: true\n");
-  cpSync(join(projectRoot, "systemd"), join(project, "systemd"), { recursive: true });
+  for (const part of ["systemd", join("device", "udev")])
+    cpSync(join(projectRoot, part), join(project, part), { recursive: true });
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
@@ -70,6 +71,21 @@ test("the service runs the Node.js that is there", () => {
   assert.ok(existsSync(node), unit);
 });
 
+const RULES = "udev/rules.d/70-summit-edge-serial.rules";
+
+test("udev gets the shipped rules anew each time, beside those of the site, which it reads instead", () => {
+  assert.doesNotMatch(install().output, /takes their place/);
+  write(installed(`usr/local/lib/${RULES}`), "of an earlier version");
+  write(installed(`etc/${RULES}`), "the site's own");
+  assert.match(install().output, /etc\/udev\/rules\.d\/70-\S+ is there, stays as it is, and takes their place/);
+  const shipped = readFileSync(join(projectRoot, "device", "udev", "70-summit-edge-serial.rules"), "utf8");
+  assert.equal(readFileSync(installed(`usr/local/lib/${RULES}`), "utf8"), shipped);
+  assert.equal(readFileSync(installed(`etc/${RULES}`), "utf8"), "the site's own");
+  assert.equal(install("--uninstall").status, 0);
+  assert.equal(existsSync(installed(`usr/local/lib/${RULES}`)), false);
+  assert.equal(readFileSync(installed(`etc/${RULES}`), "utf8"), "the site's own");
+});
+
 test("an upgrade swaps the program and leaves the configuration and the outbox alone", () => {
   install();
   write(installed("etc/summit-edge/gateway.yaml"), "mine: true\n");
@@ -88,7 +104,8 @@ test("an upgrade swaps the program and leaves the configuration and the outbox a
 test("a dry run names every step and changes nothing", () => {
   const { status, output } = install("--dry-run");
   assert.equal(status, 0, output);
-  for (const step of ["Check", "Program", "Configuration", "Service"]) assert.match(output, new RegExp(`==> ${step}`));
+  for (const step of ["Check", "Program", "Configuration", "Service", "udev rules"])
+    assert.match(output, new RegExp(`==> ${step}`));
   assert.match(output, /would run: cp .*gateway\.yaml/);
   assert.match(output, /Nothing was changed\.\n$/);
   assert.deepEqual(readdirSync(root), []);
