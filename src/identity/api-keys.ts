@@ -30,14 +30,18 @@ export interface ApiKey {
 export type KeyVerdict =
   | { readonly kind: "valid"; readonly key: ApiKey }
   | { readonly kind: "expired"; readonly key: ApiKey }
-  /** It never was one, was revoked, or its file cannot be read: whoever shows it is not told which. */
-  | { readonly kind: "unknown"; readonly fault?: GatewayError };
+  /**
+   * It never was one, was revoked, or its file cannot be read: whoever shows it is not told which. `id` is what it says of
+   * itself, for the log.
+   */
+  | { readonly kind: "unknown"; readonly id?: string; readonly fault?: GatewayError };
 
 /** The most keys there may be: each is somebody to look after. */
 export const MAX_KEYS = 256;
 /** As a user name: it stands in logs and in the audit trail. */
 export const KEY_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
-const KEY = /^se_([0-9a-f]{8})_[0-9a-f]{64}$/;
+const KEY = /^se_[0-9a-f]{8}_[0-9a-f]{64}$/;
+const SHOWS_ID = /^se_([0-9a-f]{8})_/;
 
 /** The id in what a person has of a key, the key itself included; else the text as it is. Never more of a key than that. */
 export const shownId = (text: string): string => /^se_([0-9a-f]{8})(?:_|$)/.exec(text)?.[1] ?? text;
@@ -107,17 +111,18 @@ export class ApiKeys {
 
   /** What the text that a caller shows is worth. Never throws: what cannot be read lets nobody in. */
   async check(text: string): Promise<KeyVerdict> {
-    const id = KEY.exec(text)?.[1];
+    const id = SHOWS_ID.exec(text)?.[1];
     if (id === undefined) return { kind: "unknown" };
+    if (!KEY.test(text)) return { kind: "unknown", id };
     let stored: Stored | undefined;
     try {
       stored = await this.#read(id);
     } catch (fault) {
-      if (fault instanceof GatewayError) return { kind: "unknown", fault };
+      if (fault instanceof GatewayError) return { kind: "unknown", id, fault };
       throw fault;
     }
     if (stored === undefined || !timingSafeEqual(digestOf(text), Buffer.from(stored.sha256, "hex")))
-      return { kind: "unknown" };
+      return { kind: "unknown", id };
     // A date of the calendar, as a certificate's.
     const now = this.#clock.now();
     const expired = stored.expiresAt !== undefined && stored.expiresAt <= now;

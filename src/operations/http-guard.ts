@@ -2,7 +2,7 @@
  * Who gets as far as a route: each call is asked by what name it came, from which page, with which key, and how often.
  *
  * Invariants: a call is refused before its body is read. Who shows a key is held to it, also where none is needed. What is
- * refused is told to the log and the audit trail, at most `REPORTS` a minute; a key's text is told to nobody.
+ * refused is told to the log and the audit trail, at most `REPORTS` a minute; a key's text is told to nobody, its id is.
  */
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { asksForKeys } from "../config/http-access.ts";
@@ -58,6 +58,8 @@ const AUDITED: ReadonlySet<string> = new Set([
 const LOGGED: ReadonlySet<string> = new Set([...AUDITED, "RATE_LIMIT_EXCEEDED"]);
 
 const callers = new WeakMap<FastifyRequest, ApiCaller>();
+/** Ids of keys that were shown and are good no more, or never were. */
+const refusedKeys = new WeakMap<FastifyRequest, string>();
 
 /** Who makes a call that was let in, as the audit trail names it: `key:ops`, `local`, `address:10.0.0.7`. */
 export function actorOf(request: FastifyRequest): string {
@@ -145,6 +147,8 @@ export class Guard {
     const text = /^Bearer +(\S+) *$/i.exec(authorization)?.[1];
     const verdict = text === undefined ? UNKNOWN : await this.#parts.checkKey(text);
     if (verdict.kind === "valid") return { kind: "key", key: verdict.key };
+    const id = verdict.kind === "expired" ? verdict.key.id : verdict.id;
+    if (id !== undefined) refusedKeys.set(request, id);
     // Counted for the address: whoever guesses shall not do so for ever, and who has a key is not held up by him.
     this.#checkRate(anonymous(request));
     if (verdict.kind === "expired") {
@@ -187,14 +191,11 @@ export class Guard {
     if (heldBack === undefined) return;
     const { address } = anonymous(request);
     const subject = `${request.method} ${pathOf(request)}`.slice(0, 200);
-    this.#parts.log.warn({ code, actor: actorOf(request), address, call: subject, heldBack }, "a call was refused");
-    if (AUDITED.has(code))
-      this.#parts.audit({
-        action: "api.refused",
-        actor: actorOf(request),
-        subject,
-        detail: { code, address, heldBack },
-      });
+    const actor = actorOf(request);
+    const keyId = refusedKeys.get(request);
+    const told = { code, address, ...(keyId !== undefined && { keyId }), heldBack };
+    this.#parts.log.warn({ actor, call: subject, ...told }, "a call was refused");
+    if (AUDITED.has(code)) this.#parts.audit({ action: "api.refused", actor, subject, detail: told });
   }
 }
 

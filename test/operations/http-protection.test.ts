@@ -158,6 +158,33 @@ test("a key that is unknown, altered, expired, revoked or of another scheme lets
   assertProblem(await status(bearer(good)), "KEY_INVALID");
 });
 
+test("a key that is refused is told to log and trail by its id, which keys list and revocations show, never as a whole", async () => {
+  await open({ auth: "always" });
+  const short = await keyOf("short", "read", clock.now() + 60_000);
+  const gone = await keyOf("gone", "read");
+  const [shortId, goneId] = [short, gone].map((text) => text.slice(3, 11));
+  await keys.revoke("gone");
+  clock.setWall(clock.now() + 60_000);
+  for (const text of [short, gone, gone.slice(0, 20), "hunter2hunter2"])
+    await call("/api/v1/status", { headers: bearer(text) });
+  assert.deepEqual(
+    audited.map(({ detail }) => [detail?.code, detail?.keyId]),
+    [
+      ["KEY_EXPIRED", shortId],
+      ["KEY_INVALID", goneId],
+      ["KEY_INVALID", goneId],
+      ["KEY_INVALID", undefined],
+    ],
+  );
+  const lines = logged.filter((line) => line.includes("a call was refused"));
+  assert.deepEqual(
+    lines.map((line) => JSON.parse(line).keyId),
+    [shortId, goneId, goneId, undefined],
+  );
+  for (const text of [short.slice(12), gone.slice(12, 20), "hunter2"])
+    assert.ok(!JSON.stringify([audited, logged]).includes(text));
+});
+
 test("refusals of somebody who tries are audited and logged, bounded, and never with the key", async () => {
   await open({ auth: "always", limits: { ...httpConfig().limits, requestRate: 0 } });
   const read = await keyOf("reader", "read");
