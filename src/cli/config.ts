@@ -8,6 +8,7 @@ import { presentable } from "../config/redact.ts";
 import { exposedSecrets } from "../config/secret-files.ts";
 import { asYaml, originsOf } from "../config/show.ts";
 import { examineFiles } from "../gateway-files.ts";
+import { unlistedRevocations } from "../identity/unlisted-revocations.ts";
 import { ExitStatus } from "../kernel/errors.ts";
 import { configFile, configOption } from "./config-file.ts";
 import { probeDataDir } from "./doctor/probe-host.ts";
@@ -57,7 +58,13 @@ async function check(options: Options): Promise<void> {
     const at = (finding: Finding): Problem => located(finding, originOf(finding.path));
     if (files.problems.length > 0) throw new ConfigError(loaded.file, files.problems.map(at));
     const exposed = await exposedSecrets(config, environment);
-    const warnings = [...loaded.warnings, ...[...files.warnings, ...exposed].map(at)];
+    const unlisted = (await unlistedRevocations(config)).map(
+      ({ index, message }): Finding => ({
+        path: ["mqtt", "listeners", index, "tls", "crlFile"],
+        message: `is missing: ${message}`,
+      }),
+    );
+    const warnings = [...loaded.warnings, ...[...files.warnings, ...exposed, ...unlisted].map(at)];
     if (options.json) return print({ ok: true, file, problems: [], warnings });
     for (const warning of warnings) process.stderr.write(`warning: ${problemText(warning)}\n`);
     process.stdout.write("ok\n");

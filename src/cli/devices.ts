@@ -10,6 +10,7 @@ import { ExitStatus, GatewayError } from "../kernel/errors.ts";
 import { callerOf, type TellTrail, tellTrail } from "./audit-trail.ts";
 import { configFile, configOption } from "./config-file.ts";
 import { json, printable, table } from "./format.ts";
+import { WHEN_IN_FORCE } from "./in-force.ts";
 import { readOptionFile } from "./option-file.ts";
 import { readSecret } from "./secret-input.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
@@ -34,8 +35,6 @@ interface Device {
   /** What it may speak for, beside itself. */
   readonly sources: readonly string[];
 }
-
-const IN_FORCE = "A gateway that runs takes it over within seconds.";
 
 /** Adds `summit-edge devices` with `add`, `list` and `remove`. `tell` is told what was changed. */
 export function addDevicesCommand(
@@ -98,7 +97,7 @@ async function add(
   if (options.json) return terminal.write(json({ name, file, replaced, ...shown }, 2));
   const once = options.generate ? `password: ${password}\nIt is shown this once, and kept nowhere.\n` : "";
   const done = replaced ? `${name} has another password.` : `${name} may log in.`;
-  terminal.write(`${once}${done} ${IN_FORCE}\n`);
+  terminal.write(`${once}${done}\n${WHEN_IN_FORCE}\n`);
 }
 
 async function list(options: Options, terminal: Terminal): Promise<void> {
@@ -148,7 +147,7 @@ async function remove(names: readonly string[], options: Options, terminal: Term
   });
   const actor = callerOf(terminal);
   await tell(config, ...gone.map((subject) => ({ action: "device.removed", actor, subject })));
-  const done = `${gone.join(", ")} may not log in with a password any more. ${IN_FORCE}\n`;
+  const done = `${gone.join(", ")} may not log in with a password any more.\n${WHEN_IN_FORCE}\n`;
   terminal.write(options.json ? json({ removed: gone, file }, 2) : done);
 }
 

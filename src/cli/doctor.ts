@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import type { Command } from "commander";
 import { type LoadedConfig, readConfig } from "../config/load.ts";
 import { problemText } from "../config/problem.ts";
+import { unlistedRevocations } from "../identity/unlisted-revocations.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { ExitStatus } from "../kernel/errors.ts";
 import { configFile, configOption } from "./config-file.ts";
@@ -110,6 +111,13 @@ async function* examine({ file, config, warnings }: LoadedConfig, terminal: Term
   const now = systemClock.now();
   yield checkClock(daemon.kind === "answers" ? daemon.status.clock.quality : await probeClock(), now);
   for (const fact of await probeFiles(config)) yield checkFile(fact, now, dataDir.asDaemon);
+  // While the daemon answers, it is among its conditions.
+  for (const { index, message } of daemon.kind === "answers" ? [] : await unlistedRevocations(config))
+    yield warn(
+      "files",
+      `mqtt.listeners[${index}].tls.crlFile is missing`,
+      `${message.charAt(0).toUpperCase()}${message.slice(1)}.`,
+    );
   if (mqtt.listeners.some(({ tls }) => tls?.development))
     yield warn("files", "a listener uses development certificates", "Never for the field: name certFile and keyFile.");
   const sources = daemon.kind === "answers" ? daemon.status.sources : [];

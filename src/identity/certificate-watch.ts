@@ -1,6 +1,6 @@
 /**
- * Says in health when a certificate that the gateway uses has to be renewed, has ended, or is not valid yet. It says so and does
- * nothing else: what works goes on working, because a clock may be wrong where nobody has a better one.
+ * Says in health when a certificate that the gateway uses has to be renewed, has ended, or is not valid yet, and when a listener
+ * lets revoked devices in because it names no list of them. It says so and does nothing else: what works goes on working, because a clock may be wrong where nobody has a better one.
  *
  * Files are read anew at each look, so that a renewed certificate is noticed wherever it comes from. One that cannot be read is
  * no matter of this watch.
@@ -15,15 +15,17 @@ import {
   type NamedCertificate,
 } from "./certificate-files.ts";
 import { type LifeState, lifeState, renewalDueAt } from "./certificate-life.ts";
+import { type UnlistedRevocations, unlistedRevocations } from "./unlisted-revocations.ts";
 
 const LOOK_EVERY_MS = 60_000;
 const COMPONENT = "certificates";
 
 type Trouble = Exclude<LifeState, "valid">;
+const UNLISTED = "revocations-unlisted";
 const TROUBLES = ["renewal-due", "expired", "not-yet-valid"] as const satisfies readonly Trouble[];
 
 export interface CertificateWatchOptions {
-  readonly config: Pick<Config, "mqtt" | "uplink" | "http">;
+  readonly config: Pick<Config, "gateway" | "certs" | "mqtt" | "uplink" | "http">;
   readonly clock: Clock;
   readonly conditions: Conditions;
   /** Whether the wall clock is known to be right. */
@@ -58,8 +60,11 @@ export class CertificateWatch {
     const found = await Promise.all(
       this.#files.map(async (file) => ({ file, certificate: await decisiveCertificate(file) })),
     );
+    const { clock, conditions, config } = this.#options;
+    const unlisted = await unlistedRevocations(config);
     if (this.#stopped) return;
-    const { clock, conditions } = this.#options;
+    if (unlisted.length === 0) conditions.clear(COMPONENT, UNLISTED);
+    else conditions.raise(COMPONENT, UNLISTED, "degraded", `${unlisted.map(unlistedText).join("; ")}.`);
     const now = clock.now();
     for (const trouble of TROUBLES) {
       const code = `certificate-${trouble}`;
@@ -82,6 +87,9 @@ export class CertificateWatch {
     return trouble === "not-yet-valid" ? `${first}.` : `${first}. ${renew}`;
   }
 }
+
+const unlistedText = ({ index, message }: UnlistedRevocations): string =>
+  `mqtt.listeners[${index}].tls names no crlFile: ${message}`;
 
 function what(trouble: Trouble, certificate: NamedCertificate): string {
   const { notBefore, notAfter } = certificate;

@@ -259,6 +259,34 @@ describe("certs revoke", { skip }, () => {
     );
   });
 
+  it("says when a revocation takes effect, and which listener goes on letting revoked devices in", async (t) => {
+    const { config, folder, json, certs } = await site(t);
+    await json("issue", "--server");
+    const [certFile, keyFile, caFile, crlFile] = ["server.crt", "server.key", "ca.crt", "ca.crl"].map((file) =>
+      join(folder, file),
+    );
+    const tls = { certFile, keyFile, caFile, clientCertificate: "required" };
+    const listeners = (...all: object[]) => {
+      const mqtt = { listeners: all.map((each, index) => ({ bind: "127.0.0.1", port: 28_883 + index, tls: each })) };
+      writeFileSync(config, JSON.stringify({ ...JSON.parse(readFileSync(config, "utf8")), mqtt }));
+    };
+    listeners({ ...tls, crlFile });
+    await json("issue", "--device", "mast-3");
+    const revoked = await certs("revoke", "mast-3");
+    assert.equal(revoked.stderr, "");
+    assert.match(revoked.stdout, /within ten seconds.*systemctl reload summit-edge\n$/);
+
+    listeners({ ...tls, crlFile }, tls);
+    const still =
+      /mqtt\.listeners\[1\]\.tls.*crlFile.* revoked certificates \(mast-3\) are still let in: set crlFile: /;
+    assert.match((await certs("revoke", "mast-3")).stderr, still);
+    const checked = await summitEdge(["config", "check", "--config", config]);
+    assert.equal(checked.status, 0, checked.stderr);
+    assert.match(checked.stderr, still);
+    const { findings } = JSON.parse((await summitEdge(["doctor", "--json", "--config", config])).stdout);
+    assert.ok(findings.some(({ detail }: { detail: string }) => detail === "mqtt.listeners[1].tls.crlFile is missing"));
+  });
+
   it("leaves the list valid as long as the authority, from the authority's beginning on", async (t) => {
     const { folder, json } = await site(t);
     await json("issue", "--device", "mast-3");

@@ -37,7 +37,10 @@ describe("devices add", () => {
     const { devices, file, fits } = await rig(t);
     const added = await devices(["add", "mast-3"], "correct horse\n");
     assert.equal(added.status, 0, added.output);
-    assert.match(added.output, /^mast-3 may log in\. /);
+    assert.match(
+      added.output,
+      /^mast-3 may log in\.\nA running gateway .* within ten seconds.*systemctl reload summit-edge$/m,
+    );
     assert.equal(statSync(file).mode & 0o7777, 0o600);
     assert.doesNotMatch(readFileSync(file, "utf8") + added.output, /correct|horse/);
     assert.ok(await fits("mast-3", "correct horse"));

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
-import { createPublicKey } from "node:crypto";
-import { rmSync, writeFileSync } from "node:fs";
+import { createPublicKey, X509Certificate } from "node:crypto";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Writable } from "node:stream";
 import { describe, it, type TestContext } from "node:test";
-import type { HttpConfig, MqttConfig, UplinkConfig } from "#src/config/schema.js";
+import type { Config, MqttConfig, UplinkConfig } from "#src/config/schema.js";
 import { certify, makeAuthority, newKey } from "#src/identity/authority.js";
 import { CertificateWatch } from "#src/identity/certificate-watch.js";
 import { type Condition, Conditions } from "#src/kernel/conditions.js";
@@ -40,7 +40,7 @@ async function rig(t: TestContext, clockIsTrusted = true) {
   const mqtt = { listeners: [{ bind: "127.0.0.1", port: 0, tls }] } as unknown as MqttConfig;
   const uplink = { tls: {} } as UplinkConfig;
   const watch = new CertificateWatch({
-    config: { mqtt, uplink, http: {} as HttpConfig },
+    config: { gateway: { id: "a", dataDir: folder }, certs: { folder: "site" }, mqtt, uplink, http: {} } as Config,
     clock,
     conditions,
     clockIsTrusted: () => clockIsTrusted,
@@ -55,7 +55,14 @@ async function rig(t: TestContext, clockIsTrusted = true) {
       () => clock.advance(60_000),
     );
   };
-  return { clock, watch, conditions, write, certFile, becomes };
+  /** Writes the index of the site's own authority. */
+  const index = (...records: readonly object[]): void => {
+    const dates = { issuedAt: "2026-01-01", notBefore: "2026-01-01", notAfter: "2036-01-01" };
+    const lines = records.map((record) => JSON.stringify({ serial: "01ab", fingerprint: "", ...dates, ...record }));
+    mkdirSync(join(folder, "site"), { recursive: true });
+    writeFileSync(join(folder, "site", "index.jsonl"), `${lines.join("\n")}\n`);
+  };
+  return { clock, watch, conditions, write, certFile, becomes, folder, index };
 }
 
 describe("the watch over the gateway's certificates", () => {
@@ -88,6 +95,25 @@ describe("the watch over the gateway's certificates", () => {
     assert.match(conditions.list()[0]?.detail ?? "", /clock .* is not known to be right.*timedatectl/);
     assert.doesNotMatch(conditions.list()[0]?.detail ?? "", /Renew/);
     assert.equal(conditions.list()[0]?.severity, "degraded");
+  });
+
+  it("says which listener lets revoked devices in, where the authority that it trusts has revoked some", async (t) => {
+    const { conditions, folder, index, becomes } = await rig(t);
+    const { fingerprint256 } = new X509Certificate(readFileSync(join(folder, "ca.crt")));
+    index({ kind: "authority", name: "site", fingerprint: fingerprint256 }, { kind: "device", name: "mast-3" });
+    await becomes("looked again", () => true);
+    assert.deepEqual(conditions.list(), []);
+    const revoked = { at: "2026-07-01T00:00:00.000Z", reason: "keyCompromise" };
+    const gone = { kind: "device", name: "mast-3", revoked };
+    index({ kind: "authority", name: "site", fingerprint: fingerprint256 }, gone);
+    await becomes("raised", ([condition]) => condition?.code === "revocations-unlisted");
+    assert.match(
+      conditions.list()[0]?.detail ?? "",
+      /mqtt\.listeners\[0\]\.tls .*\(mast-3\).*set crlFile: .*site\/ca\.crl/,
+    );
+    // What another authority has revoked is no matter of this listener.
+    index({ kind: "authority", name: "site", fingerprint: "another" }, gone);
+    await becomes("well again", (all) => all.length === 0);
   });
 
   it("leaves a file that cannot be read to those who read it", async (t) => {

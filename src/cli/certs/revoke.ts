@@ -5,9 +5,11 @@ import type { Config } from "../../config/schema.ts";
 import { REVOCATION_REASONS, type RevocationReason } from "../../identity/authority.ts";
 import type { Issued } from "../../identity/issued.ts";
 import type { SiteAuthority } from "../../identity/site-authority.ts";
+import { unlistedRevocations } from "../../identity/unlisted-revocations.ts";
 import { ExitStatus, GatewayError } from "../../kernel/errors.ts";
 import { callerOf } from "../audit-trail.ts";
 import { json, printable } from "../format.ts";
+import { WHEN_IN_FORCE } from "../in-force.ts";
 import { deviceId, iso } from "./issue.ts";
 import {
   type CertsContext,
@@ -63,13 +65,18 @@ export function addRevoke(group: Command, context: CertsContext): void {
     }));
     await context.tell(site.config, ...events);
     const { terminal } = context;
-    if (!isNamed(crlFile, site.config)) {
+    const unlisted = await unlistedRevocations(site.config);
+    for (const { index, message } of unlisted) {
+      context.warn(`mqtt.listeners[${index}].tls names no crlFile: ${message}`);
+    }
+    const inForce = isNamed(crlFile, site.config);
+    if (!inForce && unlisted.length === 0) {
       context.warn(
         `no listener names ${crlFile} in tls.crlFile: this gateway goes on letting revoked devices in until one does`,
       );
     }
     if (options.json) terminal.write(json({ revoked: revoked.map(asJson), already, crlFile }, 2));
-    else terminal.write(textOf(revoked, crlFile));
+    else terminal.write(textOf(revoked, crlFile, inForce));
   });
 }
 
@@ -80,10 +87,11 @@ function isNamed(crlFile: string, { mqtt }: Config): boolean {
 
 const asJson = ({ kind, name, serial, notAfter }: Issued): object => ({ kind, name, serial, notAfter: iso(notAfter) });
 
-function textOf(revoked: readonly Issued[], crlFile: string): string {
-  if (revoked.length === 0) return `Revoked already; ${crlFile} is written afresh.\n`;
+/** `inForce`: whether a listener names the list. */
+function textOf(revoked: readonly Issued[], crlFile: string, inForce: boolean): string {
   const lines = revoked.map(({ name, serial }) => `Revoked ${printable(name)}, serial ${serial}\n`).join("");
-  return `${lines}The list is in ${crlFile}. It takes effect where a listener names it (tls.crlFile).\n`;
+  const list = revoked.length === 0 ? `Revoked already; ${crlFile} is written afresh.` : `The list is in ${crlFile}.`;
+  return `${lines}${list}\n${inForce ? `${WHEN_IN_FORCE}\n` : ""}`;
 }
 
 /** The certificates that are meant, revoked ones included. @throws GatewayError CERTIFICATE_UNKNOWN where there is none */
