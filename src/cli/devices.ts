@@ -1,17 +1,17 @@
 /** `summit-edge devices`: which devices may log in with a password, and what each may do. */
+import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
 import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { readAcl } from "../identity/access-control.ts";
 import { type AclRule, type AclRules, IDENTITY_NAME, IDENTITY_NAME_RULE, rulesFor } from "../identity/acl.ts";
 import { changePasswords, loadPasswords, withEntry, withoutEntries } from "../identity/password-file.ts";
-import { entryFor, generatePassword, MAX_PASSWORD_BYTES } from "../identity/passwords.ts";
-import { ExitStatus, GatewayError } from "../kernel/errors.ts";
+import { entryFor, generatePassword, MAX_PASSWORD_BYTES, type PasswordEntries } from "../identity/passwords.ts";
+import { codeOf, ExitStatus, GatewayError, messageOf } from "../kernel/errors.ts";
 import { callerOf, type TellTrail, tellTrail } from "./audit-trail.ts";
 import { configFile, configOption } from "./config-file.ts";
 import { json, printable, table } from "./format.ts";
 import { WHEN_IN_FORCE } from "./in-force.ts";
-import { readOptionFile } from "./option-file.ts";
 import { readSecret } from "./secret-input.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 
@@ -30,8 +30,8 @@ interface Device {
   readonly name: string;
   /** Whether it may log in with a password; a certificate may do so all the same. */
   readonly password: boolean;
-  /** The access rules about it; `null` where there is no access file. */
-  readonly rules: readonly AclRule[] | null;
+  /** The access rules about it; `null` where none are configured, absent where their file cannot be used. */
+  readonly rules?: readonly AclRule[] | null;
   /** What it may speak for, beside itself. */
   readonly sources: readonly string[];
 }
@@ -101,8 +101,19 @@ async function add(
 }
 
 async function list(options: Options, terminal: Terminal): Promise<void> {
-  const { file, config } = await passwordsOf(options, terminal);
-  const devices = await devicesOf(config, file);
+  const { config } = await configOf(options, terminal);
+  const { passwordFile, aclFile } = config.mqtt;
+  if (passwordFile === undefined) warn("no mqtt.passwordFile is configured: devices have no passwords");
+  const entries: PasswordEntries = passwordFile === undefined ? new Map() : await loadPasswords(passwordFile);
+  let acl: AclRules | null | undefined = null;
+  try {
+    if (aclFile !== undefined) acl = await rulesIn(aclFile);
+  } catch (error) {
+    if (!(error instanceof GatewayError)) throw error;
+    acl = undefined;
+    warn(`what they may do is not known, and the gateway does not start so: ${error.message}. ${error.hint}`);
+  }
+  const devices = devicesOf(config, entries, acl);
   if (options.json) return terminal.write(json(devices, 2));
   if (devices.length === 0) {
     return terminal.write("There are no devices. summit-edge devices add NAME --generate makes one.\n");
@@ -110,29 +121,50 @@ async function list(options: Options, terminal: Terminal): Promise<void> {
   const rows = devices.map((device) => [
     device.name,
     device.password ? "yes" : "no",
-    device.rules === null ? "every topic, in its own name" : device.rules.map(ruleText).join("; ") || "nothing",
+    mayText(device),
     device.sources.join(", "),
   ]);
   terminal.write(table(rows, ["device", "password", "may", "speaks for"]));
 }
 
-async function devicesOf(config: Config, file: string): Promise<Device[]> {
-  const entries = await loadPasswords(file);
-  const { aclFile, sources } = config.mqtt;
-  const rules = await rulesIn(aclFile);
-  const names = new Set([...entries.keys(), ...(rules?.users.keys() ?? []), ...sources.map(({ user }) => user)]);
+/** Standard error: the list alone is the result. */
+const warn = (text: string): void => void process.stderr.write(`warning: ${printable(text)}\n`);
+
+/** `acl`: `null` where none is configured, `undefined` where it is not known. */
+function devicesOf(
+  { mqtt: { sources } }: Config,
+  entries: PasswordEntries,
+  acl: AclRules | null | undefined,
+): Device[] {
+  const names = new Set([...entries.keys(), ...(acl?.users.keys() ?? []), ...sources.map(({ user }) => user)]);
   return [...names].sort().map((name) => ({
     name,
     password: entries.has(name),
     // Which client id it will have nobody knows yet.
-    rules: rules === undefined ? null : rulesFor(rules, { name, clientId: "%c" }),
+    ...(acl !== undefined && { rules: acl && rulesFor(acl, { name, clientId: "%c" }) }),
     sources: sources.filter(({ user }) => user === name).flatMap(({ names: others }) => others),
   }));
 }
 
-async function rulesIn(path: string | undefined): Promise<AclRules | undefined> {
-  const text = await readOptionFile("mqtt.aclFile", path);
-  return path === undefined || text === undefined ? undefined : readAcl({ path, content: Buffer.from(text) }).rules;
+function mayText({ rules }: Device): string {
+  if (rules === undefined) return "not known";
+  return rules === null ? "every topic, in its own name" : rules.map(ruleText).join("; ") || "nothing";
+}
+
+/** @throws GatewayError FILE_UNREADABLE, ACL_FILE_INVALID */
+async function rulesIn(path: string): Promise<AclRules> {
+  try {
+    return readAcl({ path, content: await readFile(path) }).rules;
+  } catch (cause) {
+    if (cause instanceof GatewayError) throw cause;
+    throw new GatewayError({
+      code: "FILE_UNREADABLE",
+      op: "devices.list",
+      message: `${path} cannot be read: ${codeOf(cause) ?? messageOf(cause)}`,
+      hint: "Put the access rules there (docs/access.md has the syntax), or leave mqtt.aclFile out.",
+      cause,
+    });
+  }
 }
 
 const ruleText = ({ access, filter }: AclRule): string => `${access} ${filter}`;
@@ -151,9 +183,13 @@ async function remove(names: readonly string[], options: Options, terminal: Term
   terminal.write(options.json ? json({ removed: gone, file }, 2) : done);
 }
 
-async function passwordsOf(options: Options, terminal: Terminal): Promise<{ file: string; config: Config }> {
+async function configOf(options: Options, terminal: Terminal): Promise<{ named: string; config: Config }> {
   const named = configFile(options.config ?? terminal.installedConfig());
-  const config = await loadConfig(named, terminal.env);
+  return { named, config: await loadConfig(named, terminal.env) };
+}
+
+async function passwordsOf(options: Options, terminal: Terminal): Promise<{ file: string; config: Config }> {
+  const { named, config } = await configOf(options, terminal);
   const file = config.mqtt.passwordFile;
   if (file !== undefined) return { file, config };
   throw new GatewayError({

@@ -165,6 +165,31 @@ describe("devices list", () => {
     });
   });
 
+  it("lists them although the access rules are missing or broken, and says so", async (t) => {
+    const { devices, file } = await rig(t, "passwordFile: passwords, aclFile: acl");
+    await devices(["add", "mast-4", "--generate"]);
+    const acl = join(dirname(file), "acl");
+    const missing = await devices(["list"]);
+    assert.equal(missing.status, 0);
+    assert.match(missing.output, /^mast-4 +yes +not known$/m);
+    assert.match(missing.output, /^warning: .*not known.*acl cannot be read: ENOENT\. Put the access rules there/m);
+    writeFileSync(acl, "tpic x");
+    const broken = await devices(["list", "--json"]);
+    assert.equal(broken.status, 0);
+    assert.match(broken.output, /^warning: .*acl: line 1: /m);
+    const [listed] = JSON.parse(broken.output.slice(broken.output.search(/^\[/m), broken.output.lastIndexOf("]") + 1));
+    assert.deepEqual(listed, { name: "mast-4", password: true, sources: [] });
+  });
+
+  it("lists those of the access rules where there are no passwords", async (t) => {
+    const { devices, file } = await rig(t, "aclFile: acl");
+    writeFileSync(join(dirname(file), "acl"), "user mast-3\ntopic write a/#\n");
+    const { status, output } = await devices(["list"]);
+    assert.equal(status, 0);
+    assert.match(output, /^mast-3 +no +write a\/#$/m);
+    assert.match(output, /^warning: no mqtt\.passwordFile/m);
+  });
+
   it("of none says how to make one", async (t) => {
     const { devices } = await rig(t);
     assert.match((await devices(["list"])).output, /There are no devices\. summit-edge devices add/);
