@@ -9,6 +9,13 @@ export function wholeNumber(least: number, most: number): (text: string) => numb
   };
 }
 
+/** The number above 0 that an option's text is. */
+export function positiveNumber(text: string): number {
+  const number = Number(text);
+  if (!Number.isFinite(number) || number <= 0) throw new InvalidArgumentError("Write a number above 0.");
+  return number;
+}
+
 /** A parser for an option's time, RFC 3339 with its offset from UTC. */
 export function moment(text: string): string {
   const ms = /^\d{4}-\d\d-\d\dt\d\d:\d\d:\d\d(\.\d+)?(z|[+-]\d\d:\d\d)$/i.test(text) ? Date.parse(text) : Number.NaN;

@@ -54,7 +54,7 @@ const SILENCE_MS = 3 * ALIVE_EVERY_MS;
 type Asker = Pick<Terminal, "env" | "installedConfig">;
 
 /** Which configuration tells of the daemon: the one that was named, else, without `--url`, the installed one, if any. */
-function configOf({ config, url }: DaemonOptions, terminal: Asker): string | undefined {
+export function configOf({ config, url }: DaemonOptions, terminal: Asker): string | undefined {
   return config ?? (url === undefined ? terminal.installedConfig() : undefined);
 }
 

@@ -8,8 +8,10 @@ import type { FleetCounts, SensorFleet } from "../simulator/devices.ts";
 import type { WeatherMast } from "../simulator/mast.ts";
 import { SCENARIO_KINDS, type Scenario, type ScenarioKind } from "../simulator/scenario.ts";
 import type { VirtualPort } from "../simulator/virtual-port.ts";
+import { positiveNumber } from "./arguments.ts";
 import { readOptionFile } from "./option-file.ts";
 import { untilStopped } from "./signals.ts";
+import { addReplayCommand } from "./simulate-serial.ts";
 
 interface Options {
   readonly mqtt?: string;
@@ -34,8 +36,10 @@ const DRAIN_MS = 5000;
 
 /** Adds the command to the program. */
 export function addSimulateCommand(program: Command): void {
-  program
+  const simulate = program
     .command("simulate")
+    // What stands behind the name of a command below is that command's.
+    .enablePositionalOptions()
     .description("simulate sensors over MQTT, and a weather mast on serial lines")
     .option("--mqtt <url>", `broker, mqtt:// or mqtts:// (default without --serial: ${DEFAULT_BROKER})`, parseBrokerUrl)
     .option("--ca <file>", "PEM file with the authority that signed the broker's certificate")
@@ -43,13 +47,14 @@ export function addSimulateCommand(program: Command): void {
     .option("--key <file>", "PEM file with its private key")
     .option("--serial", "weather mast on two pseudo-terminals, one NMEA 0183, one CSV")
     .option("--devices <n>", "how many MQTT sensors", parsePositiveInteger, 4)
-    .option("--rate <n>", "MQTT messages per second, all sensors together", parsePositive, 4)
+    .option("--rate <n>", "MQTT messages per second, all sensors together", positiveNumber, 4)
     .option("--seed <n>", "the same seed gives the same values", parsePositiveInteger, 1)
     .addOption(new Option("--scenario <name>", "what happens").choices(SCENARIO_KINDS).default("day"))
-    .option("--speed <x>", "how fast the scenario runs", parsePositive, 1)
+    .option("--speed <x>", "how fast the scenario runs", positiveNumber, 1)
     .option("--duration <time>", "when to end, for example 60s (default: at Ctrl-C)", parseDurationOption)
     .option("--json", "print JSON: what is simulated, and the counts at the end")
     .action(runSimulation);
+  addReplayCommand(simulate);
 }
 
 async function runSimulation(options: Options): Promise<void> {
@@ -156,14 +161,8 @@ function parseBrokerUrl(text: string): string {
   return text;
 }
 
-function parsePositive(text: string): number {
-  const number = Number(text);
-  if (!Number.isFinite(number) || number <= 0) throw new InvalidArgumentError("Write a number above 0.");
-  return number;
-}
-
 function parsePositiveInteger(text: string): number {
-  const number = parsePositive(text);
+  const number = positiveNumber(text);
   if (!Number.isSafeInteger(number)) throw new InvalidArgumentError("Write a whole number above 0.");
   return number;
 }

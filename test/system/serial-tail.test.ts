@@ -1,15 +1,14 @@
 /** Looking on at a port of the real daemon: with curl, with the command, and by one who does not read. */
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { stringify } from "yaml";
-import { projectRoot } from "../support/command.ts";
 import { missing } from "../support/commands.ts";
 import { Daemon } from "../support/daemon.ts";
+import { type Line, Onlooker, summitEdge } from "../support/onlooker.ts";
 import { PtyPair } from "../support/pty-pair.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { until } from "../support/until.ts";
@@ -18,45 +17,6 @@ const skip = missing("socat");
 const RMC = "$GPRMC,123519,A,4807.038,N,01131.000,E,022.4,084.4,230394,003.1,W*6A";
 const GSA = "$GPGSA,A,3,04,05,,09,12,,,24,,,,,2.5,1.3,2.1*39";
 const BAD = "$GPGGA,123519,4807.038,N,01131.000,E,1,08,0.9,545.4,M,46.9,M,,*00";
-
-// biome-ignore lint/suspicious/noExplicitAny: a test reads whatever the line holds
-type Line = any;
-
-/** A program whose output is looked at while it runs. */
-class Onlooker {
-  readonly child: ChildProcess;
-  text = "";
-  errors = "";
-  readonly ended: Promise<number | null>;
-
-  constructor(t: TestContext, program: string, args: readonly string[]) {
-    this.child = spawn(program, args, { cwd: projectRoot, stdio: ["ignore", "pipe", "pipe"] });
-    this.child.stdout?.on("data", (chunk) => (this.text += String(chunk)));
-    this.child.stderr?.on("data", (chunk) => (this.errors += String(chunk)));
-    this.ended = once(this.child, "close").then(([status]) => status as number | null);
-    t.after(() => this.child.kill("SIGKILL"));
-  }
-
-  get lines(): Line[] {
-    return this.text
-      .split("\n")
-      .slice(0, -1)
-      .map((line) => JSON.parse(line));
-  }
-
-  kinds(): string[] {
-    return this.lines.map(({ kind }) => kind as string).filter((kind) => kind !== "alive");
-  }
-
-  /** Resolves with its exit status. */
-  interrupt(): Promise<number | null> {
-    this.child.kill("SIGINT");
-    return this.ended;
-  }
-}
-
-const summitEdge = (t: TestContext, ...args: string[]): Onlooker =>
-  new Onlooker(t, process.execPath, ["dist/main.js", ...args]);
 
 async function site(t: TestContext, port: object = { codec: "nmea0183" }) {
   const folder = temporaryFolder(t);

@@ -3,12 +3,12 @@ import type { SerialPortConfig } from "../../config/schema.ts";
 import { watchedPort } from "../../gateway-serial.ts";
 import { systemClock } from "../../kernel/clock.ts";
 import { Conditions } from "../../kernel/conditions.ts";
-import { GatewayError } from "../../kernel/errors.ts";
 import { createLog, createMetrics } from "../../kernel/telemetry.ts";
 import { SerialTail } from "../../operations/serial-tail.ts";
 import type { TailWhat, TimedTailLine } from "../../operations/tail-line.ts";
 import type { Intake } from "../../sources/intake.ts";
 import { createSerialSources } from "../../sources/serial.ts";
+import { unavailable } from "./unavailable.ts";
 
 /** Nothing is kept of what is only looked at. */
 const NOBODY: Intake = {
@@ -53,13 +53,4 @@ export async function tailOwnPort(
 /** Each piece holds whole lines. */
 function linesOf(piece: unknown): string[] {
   return String(piece).split("\n").slice(0, -1);
-}
-
-function unavailable(detail: string): GatewayError {
-  return new GatewayError({
-    code: "SERIAL_PORT_UNAVAILABLE",
-    op: "serial.open",
-    message: detail,
-    hint: "summit-edge doctor serial lists the ports that are there, and what holds them.",
-  });
 }

@@ -1,0 +1,151 @@
+/** `summit-edge simulate serial`: a captured serial line, played onto a pseudo-terminal. */
+import { lstat, readFile, readlink, stat, symlink, unlink } from "node:fs/promises";
+import { resolve } from "node:path";
+import type { Command } from "commander";
+import { type Capture, parseCapture } from "../codec/capture.ts";
+import { systemClock } from "../kernel/clock.ts";
+import { deviceHolders } from "../kernel/device-holders.ts";
+import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
+import { positiveNumber } from "./arguments.ts";
+import { count, json, span } from "./format.ts";
+import { untilStopped } from "./signals.ts";
+
+interface ReplayOptions {
+  readonly replay: string;
+  readonly speed: number;
+  readonly port?: string;
+  readonly repeat?: true;
+  readonly keepOpen?: true;
+  readonly json?: true;
+}
+
+/** A capture has 16 MiB of bytes at most, each two digits. */
+const MOST_FILE_BYTES = 128 * 1024 * 1024;
+/** How often it is looked whether somebody has opened the port. */
+const LOOK_EVERY_MS = 100;
+/** How long a reader has for the last bytes before the line goes away. */
+const LAST_BYTES_MS = 2000;
+
+/** Adds it to `summit-edge simulate`. */
+export function addReplayCommand(simulate: Command): void {
+  simulate
+    .command("serial")
+    .description("play a captured serial line onto a pseudo-terminal, with its pauses")
+    .requiredOption("--replay <file>", "what summit-edge serial capture has recorded")
+    .option("--speed <x>", "how many times as fast", positiveNumber, 1)
+    .option("--port <path>", "where the port is to be found: a symbolic link that is made here and goes with it")
+    .option("--repeat", "from the beginning again, until Ctrl-C")
+    .option("--keep-open", "leave the port there at the end, until Ctrl-C")
+    .option("--json", "print JSON: the port, and what was played")
+    .addHelpText(
+      "after",
+      "\nIt begins once somebody has opened the port.\n\nExample:\n  summit-edge simulate serial --replay mast.capture --port /tmp/mast",
+    )
+    .action(replay);
+}
+
+async function replay(options: ReplayOptions): Promise<void> {
+  const [{ openPseudoTerminal }, { lineSpeedFor, playCapture }] = await Promise.all([
+    import("../simulator/pseudo-terminal.ts"),
+    import("../simulator/replay.ts"),
+  ]);
+  const capture = await readCapture(options.replay);
+  const { pieces, header } = capture;
+  const ended = new AbortController();
+  void untilStopped(systemClock).then(() => ended.abort());
+  const { signal } = ended;
+  const { speed } = options;
+  const baudRate = Math.max((header.baudRate ?? 0) * speed, lineSpeedFor(pieces, speed));
+  const terminal = await openPseudoTerminal({ baudRate, clock: systemClock });
+  const unlinkPort = await linkTo(terminal.path, options.port).catch(async (error: unknown) => {
+    await terminal.close();
+    throw error;
+  });
+  try {
+    sayStart(options, capture, terminal.path);
+    await untilOpened(terminal.path, signal);
+    const total = { bytes: 0, dropped: 0 };
+    do {
+      const played = await playCapture(pieces, terminal, { clock: systemClock, speed, signal });
+      total.bytes += played.bytes;
+      total.dropped += played.dropped;
+    } while (options.repeat && !signal.aborted);
+    sayEnd(options, total);
+    if (!signal.aborted) await systemClock.sleep(options.keepOpen ? FOR_EVER_MS : LAST_BYTES_MS, signal);
+  } finally {
+    await unlinkPort();
+    await terminal.close();
+  }
+}
+
+const FOR_EVER_MS = 2 ** 52;
+
+async function readCapture(file: string): Promise<Capture> {
+  const fault = (message: string, hint: string): GatewayError =>
+    new GatewayError({ code: "CAPTURE_FILE", op: "simulate.replay", message, hint });
+  const text = await read(file).catch((error: unknown) => messageOf(error));
+  if (!Buffer.isBuffer(text)) throw fault(`${file} cannot be read: ${text}`, "Name a file that can be read.");
+  const found = parseCapture(text.toString());
+  const make = "Make one with summit-edge serial capture NAME --out FILE.";
+  if ("message" in found) throw fault(`${file} is no capture: line ${found.line} ${found.message}`, make);
+  if (found.pieces.length === 0) throw fault(`${file} holds no bytes`, make);
+  return found;
+}
+
+async function read(file: string): Promise<Buffer> {
+  const { size } = await stat(file);
+  if (size > MOST_FILE_BYTES) throw new Error(`it has more than ${MOST_FILE_BYTES} bytes`);
+  return await readFile(file);
+}
+
+/** Makes `link` lead to the terminal, where one is asked for; gives back how to take it away. A link that leads nowhere makes room. */
+async function linkTo(terminal: string, link: string | undefined): Promise<() => Promise<void>> {
+  if (link === undefined) return async () => {};
+  const path = resolve(link);
+  try {
+    const isLink = (await lstat(path).catch(() => undefined))?.isSymbolicLink() ?? false;
+    if (isLink && (await stat(path).catch(() => undefined)) === undefined) await unlink(path);
+    await symlink(terminal, path);
+  } catch (error) {
+    const isThere = codeOf(error) === "EEXIST";
+    throw new GatewayError({
+      code: "PORT_LINK",
+      op: "simulate.replay",
+      message: isThere ? `${link} is there already` : `${link} cannot be made: ${messageOf(error)}`,
+      hint: "Name a place for --port where there is nothing yet, in a folder that you may write to.",
+      cause: error,
+    });
+  }
+  return async () => {
+    if ((await readlink(path).catch(() => undefined)) === terminal) await unlink(path).catch(() => {});
+  };
+}
+
+/** Besides those who hold it from the beginning: what makes the terminal has it open too. */
+async function untilOpened(path: string, signal: AbortSignal): Promise<void> {
+  const pids = async (): Promise<number[]> => (await deviceHolders(path)).map(({ pid }) => pid);
+  const own = new Set(await pids());
+  while (!signal.aborted && (await pids()).every((pid) => own.has(pid))) await systemClock.sleep(LOOK_EVERY_MS, signal);
+}
+
+function sayStart(
+  { json: asJson, speed, port }: ReplayOptions,
+  { header, pieces, dropped }: Capture,
+  pty: string,
+): void {
+  const path = port === undefined ? pty : resolve(port);
+  const bytes = pieces.reduce((sum, piece) => sum + piece.bytes.length, 0);
+  const seconds = ((pieces.at(-1)?.ms ?? 0) - (pieces[0]?.ms ?? 0)) / 1000 / speed;
+  if (asJson) return void process.stdout.write(json({ path, bytes, seconds }));
+  const { baudRate = 9600, dataBits = 8, parity = "none" } = header;
+  const line = `${baudRate} bit/s ${dataBits}${parity.charAt(0).toUpperCase()}`;
+  const lost = dropped === 0 ? "" : `; ${count(dropped)} bytes are missing in it`;
+  console.log(
+    `playing ${count(bytes)} bytes in ${span(seconds)} on ${path} (captured at ${line}${lost}), once it is open`,
+  );
+}
+
+function sayEnd({ json: asJson }: ReplayOptions, { bytes, dropped }: { bytes: number; dropped: number }): void {
+  if (asJson) return void process.stdout.write(json({ bytes, dropped }));
+  console.log(`played ${count(bytes)} bytes${dropped === 0 ? "" : `; ${count(dropped)} were not read, and dropped`}`);
+}
