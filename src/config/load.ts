@@ -1,6 +1,7 @@
 /**
  * From a YAML file and the environment to the effective configuration. Reports everything that is wrong at once, each with
- * its line or variable. Reads the one file and nothing else: `config check` looks at the files it names (gateway-files.ts).
+ * its line or variable. Reads the one file and the device profiles that it names, and nothing else: `config check` looks at the
+ * other files it names (gateway-files.ts).
  */
 import { hostname } from "node:os";
 import { dirname, resolve } from "node:path";
@@ -9,6 +10,7 @@ import type { Environment } from "./environment.ts";
 import { apply, overridesOf } from "./overrides.ts";
 import { findPath } from "./paths.ts";
 import { ConfigError, type Finding, located, type Origin, type Problem } from "./problem.ts";
+import { applyProfiles, type ProfileUse } from "./profile-use.ts";
 import type { Config } from "./schema.ts";
 import { isMapping, mapScalars, type Path, pathText, rootNode, type SchemaNode } from "./schema-node.ts";
 import { examine, type Soundness } from "./semantics.ts";
@@ -50,11 +52,14 @@ export async function readConfig(file: string, env: Environment, options: LoadOp
   const data = withoutEmptySections(rootNode, yaml.data ?? {}) as Record<string, unknown>;
 
   const { variables, problems } = override(data, env);
-  const originOf = (path: Path): Origin | undefined => originIn(yaml, variables, path);
+  const profiles = await applyProfiles(data, dirname(absolute));
+  const originOf = (path: Path): Origin | undefined =>
+    originIn(yaml, variables, path) ?? originInProfile(profiles, path);
   const nearestOrigin = (path: Path): Origin | undefined => originOf(path) ?? lineNear(yaml, path);
 
   shortenBackOffs(data);
-  const misfits = complete(data);
+  const unfit = profiles.findings.map((finding) => ({ ...finding, unknownKey: false }));
+  const misfits = [...unfit, ...complete(data)];
   const sound = soundness(misfits);
   const paths = withPaths(withNumbers(data, sound), dirname(absolute), env);
   // Where a part is not sound it need not have its type: whoever looks asks first, and nobody gets it in the end.
@@ -103,6 +108,11 @@ function originIn(yaml: YamlFile, variables: ReadonlyMap<string, string>, path: 
   }
   const found = yaml.find(path);
   return found?.whole === true ? { line: found.line } : undefined;
+}
+
+function originInProfile(profiles: ProfileUse, path: Path): Origin | undefined {
+  const profile = profiles.profileOf(path);
+  return profile === undefined ? undefined : { profile };
 }
 
 /** For something that is missing: the line of the section in which it is. */

@@ -12,6 +12,7 @@ const FRAME_KEYS = [
   "codec",
   "columns",
   "layout",
+  "fields",
   "delimiter",
   "header",
   "length",

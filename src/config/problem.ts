@@ -16,10 +16,12 @@ export interface Problem {
   readonly line?: number;
   /** The environment variable that brought the value. */
   readonly variable?: string;
+  /** The device profile that brought the value. */
+  readonly profile?: string;
 }
 
 /** Where a value was written. */
-export type Origin = { readonly line: number } | { readonly variable: string };
+export type Origin = { readonly line: number } | { readonly variable: string } | { readonly profile: string };
 
 export function located(finding: Finding, origin: Origin | undefined): Problem {
   return { path: pathText(finding.path), message: finding.message, ...origin };
@@ -27,7 +29,9 @@ export function located(finding: Finding, origin: Origin | undefined): Problem {
 
 /** One line: where it was written, the key, what is wrong. */
 export function problemText(problem: Problem): string {
-  const parts = [problem.variable ?? (problem.line === undefined ? "" : `line ${problem.line}`), problem.path];
+  const { variable, line, profile } = problem;
+  const place = variable ?? (line !== undefined ? `line ${line}` : profile !== undefined ? `profile ${profile}` : "");
+  const parts = [place, problem.path];
   return [...parts.filter((part) => part !== ""), problem.message].join(": ");
 }
 

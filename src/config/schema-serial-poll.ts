@@ -71,47 +71,59 @@ const register = {
   },
 } as const;
 
+/** What a device profile says of a server: everything but whose it is. */
+export const modbusDevice = {
+  ...ownPace,
+  words: {
+    type: "string",
+    enum: ["big", "little"],
+    default: "big",
+    description: "Order of the registers of a longer number: big has the most significant one first.",
+  },
+  endian: {
+    type: "string",
+    enum: ["big", "little"],
+    default: "big",
+    description: "Byte order within a register; by the specification it is big.",
+  },
+  gap: {
+    type: "integer",
+    minimum: 0,
+    maximum: 100,
+    default: 0,
+    description: "So many registers that are not wanted may be read along, to save a request.",
+  },
+  maxRegisters: {
+    type: "integer",
+    minimum: 4,
+    maximum: 125,
+    default: 125,
+    description: "Most registers that the server gives in one answer.",
+  },
+  registers: {
+    type: "array",
+    minItems: 1,
+    maxItems: 512,
+    items: register,
+    description: "What is read, in any order; what lies side by side is read at once. One poll is one reading.",
+  },
+} as const;
+
+const address = { type: "integer", minimum: 1, maximum: 247, description: "The server's address on the bus." } as const;
+
 const modbusServer = {
   type: "object",
   additionalProperties: false,
   required: ["address", "registers"],
   properties: {
-    address: { type: "integer", minimum: 1, maximum: 247, description: "The server's address on the bus." },
+    address,
+    profile: {
+      type: "string",
+      minLength: 1,
+      description: "Its device profile, which brings the registers; see the port's `profile`.",
+    },
     ...ownReadings,
-    ...ownPace,
-    words: {
-      type: "string",
-      enum: ["big", "little"],
-      default: "big",
-      description: "Order of the registers of a longer number: big has the most significant one first.",
-    },
-    endian: {
-      type: "string",
-      enum: ["big", "little"],
-      default: "big",
-      description: "Byte order within a register; by the specification it is big.",
-    },
-    gap: {
-      type: "integer",
-      minimum: 0,
-      maximum: 100,
-      default: 0,
-      description: "So many registers that are not wanted may be read along, to save a request.",
-    },
-    maxRegisters: {
-      type: "integer",
-      minimum: 4,
-      maximum: 125,
-      default: 125,
-      description: "Most registers that the server gives in one answer.",
-    },
-    registers: {
-      type: "array",
-      minItems: 1,
-      maxItems: 512,
-      items: register,
-      description: "What is read, in any order; what lies side by side is read at once. One poll is one reading.",
-    },
+    ...modbusDevice,
   },
 } as const;
 
@@ -238,6 +250,18 @@ const poll = {
       items: command,
       description: "Each is answered by one frame, which is one reading.",
     },
+  },
+} as const;
+
+/** Of a device profile: the one server that it describes. */
+export const profileServer = {
+  type: "object",
+  description: "Of a Modbus device: its registers, and what else `modbus.servers` may say of it.",
+  additionalProperties: false,
+  required: ["registers"],
+  properties: {
+    address: { ...address, default: 1, description: "The address that it has when it is new." },
+    ...modbusDevice,
   },
 } as const;
 

@@ -266,6 +266,23 @@ export const serialCodec = {
   fields,
 } as const;
 
+const speed = {
+  baudRate: { type: "integer", minimum: 50, maximum: 4000000, default: 9600, description: "Bits per second." },
+  dataBits: { type: "integer", enum: [5, 6, 7, 8], default: 8, description: "Data bits." },
+  parity: { type: "string", enum: ["none", "even", "odd"], default: "none", description: "Parity." },
+  stopBits: { type: "number", enum: [1, 1.5, 2], default: 1, description: "Stop bits." },
+} as const;
+
+/** What a device profile may say of the port on which the device is. */
+export const serialProfile = {
+  ...speed,
+  ...serialLine,
+  ...serialFraming,
+  ...serialCodec,
+  ...serialPolling,
+  class: { type: "string", minLength: 1, description: "Class of a reading that names none." },
+} as const;
+
 export const serialPort = {
   type: "object",
   additionalProperties: false,
@@ -277,15 +294,13 @@ export const serialPort = {
       description: "The port's name in status, metrics and log.",
     },
     ...serialDevice,
-    baudRate: { type: "integer", minimum: 50, maximum: 4000000, default: 9600, description: "Bits per second." },
-    dataBits: { type: "integer", enum: [5, 6, 7, 8], default: 8, description: "Data bits." },
-    parity: { type: "string", enum: ["none", "even", "odd"], default: "none", description: "Parity." },
-    stopBits: { type: "number", enum: [1, 1.5, 2], default: 1, description: "Stop bits." },
-    ...serialLine,
-    ...serialFraming,
-    ...serialCodec,
-    ...serialPolling,
-    class: { type: "string", minLength: 1, description: "Class of a reading that names none." },
+    profile: {
+      type: "string",
+      minLength: 1,
+      description:
+        "Device profile: a name of `summit-edge profiles list`, or a file of your own beside this one, such as ./probe.yaml. It brings every key that the port does not say itself.",
+    },
+    ...serialProfile,
     source: {
       type: "string",
       minLength: 1,

@@ -280,7 +280,8 @@ export const configSchema = {
   },
 } as const;
 
-type Written = {
+/** Of what type a value is that is written with its unit. */
+export type Written = {
   deserialize: [
     { pattern: { type: "string"; format: "duration" }; output: number },
     { pattern: { type: "string"; format: "size" }; output: number },

@@ -4,12 +4,12 @@
  * Every problem is to be reported at once, so the checks also look at a configuration in which the schema has found faults:
  * each check looks only at parts that are sound.
  */
-import { type PipelineFault, pipelineFaults } from "../codec/pipeline-config.ts";
 import { httpProblems, isLoopback } from "./http-access.ts";
 import { pollingFaults } from "./polling-semantics.ts";
 import type { Finding } from "./problem.ts";
 import type { Config, HttpConfig, ListenerConfig, MqttConfig, SerialPortConfig, UplinkConfig } from "./schema.ts";
 import type { Path } from "./schema-node.ts";
+import { frameFaults } from "./serial-semantics.ts";
 
 export interface Verdict {
   readonly problems: readonly Finding[];
@@ -139,14 +139,6 @@ function serialDevice({ path, match }: SerialPortConfig): string[] {
   if (path === undefined && match === undefined)
     return ["is missing: name the device file (ls /dev/serial/by-id), or its USB attributes in `match`"];
   return path !== undefined && match !== undefined ? ["stands beside `match`: leave one of them out"] : [];
-}
-
-/** How frames are read has to be said, but where the bus says itself what they are. */
-function frameFaults(port: SerialPortConfig): PipelineFault[] {
-  if (port.modbus !== undefined || port.sdi12 !== undefined) return [];
-  const { codec } = port;
-  if (codec === undefined) return [{ path: ["codec"], message: "is missing: it says how a frame is read" }];
-  return pipelineFaults({ ...port, codec });
 }
 
 function clientCertificate({ tls }: UplinkConfig): Finding[] {

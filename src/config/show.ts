@@ -1,17 +1,22 @@
 /** The effective configuration as YAML, and where each of its values comes from. Pure. */
 import { Document, isScalar } from "yaml";
 import type { LoadedConfig } from "./load.ts";
+import type { Origin } from "./problem.ts";
 import { type Path, pathText } from "./schema-node.ts";
 
-/** Where each value comes from, by key: `default`, `line 12`, or the environment variable. */
+/** Where each value comes from, by key: `default`, `line 12`, `profile gill-windsonic`, or the environment variable. */
 export function originsOf({ config, originOf }: LoadedConfig): Record<string, string> {
   const origins: Record<string, string> = {};
   for (const path of scalarPaths(config)) {
     const origin = originOf(path);
-    origins[pathText(path)] =
-      origin === undefined ? "default" : "line" in origin ? `line ${origin.line}` : origin.variable;
+    origins[pathText(path)] = origin === undefined ? "default" : originText(origin);
   }
   return origins;
+}
+
+function originText(origin: Origin): string {
+  if ("line" in origin) return `line ${origin.line}`;
+  return "profile" in origin ? `profile ${origin.profile}` : origin.variable;
 }
 
 /** YAML, with a comment behind each value whose origin is given. */

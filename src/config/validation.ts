@@ -50,7 +50,6 @@ const ajv = new Ajv({
 });
 ajv.addKeyword({ keyword: "atLeast", type: "string", schemaType: "string", validate: within((a, b) => a >= b) });
 ajv.addKeyword({ keyword: "atMost", type: "string", schemaType: "string", validate: within((a, b) => a <= b) });
-const validate = ajv.compile(rootNode);
 
 /** Something that the schema does not allow. */
 export interface Misfit extends Finding {
@@ -58,15 +57,24 @@ export interface Misfit extends Finding {
   readonly unknownKey: boolean;
 }
 
-/** Fills the defaults into `data`, in place, and returns everything in it that the schema does not allow. */
-export function complete(data: unknown): Misfit[] {
-  if (validate(data)) return [];
-  return withoutAlternatives(validate.errors ?? []).map((error) => ({
-    path: pathOf(error),
-    message: describe(error),
-    unknownKey: error.keyword === "additionalProperties",
-  }));
+/** Fills the defaults into `data`, in place, and returns everything in it that a schema does not allow. */
+export type Complete = (data: unknown) => Misfit[];
+
+/** How data of this schema is completed and judged. Compiling it takes some time. */
+export function completer(root: SchemaNode): Complete {
+  const validate = ajv.compile(root);
+  return (data) => {
+    if (validate(data)) return [];
+    return withoutAlternatives(validate.errors ?? []).map((error) => ({
+      path: pathOf(error),
+      message: describe(error, root),
+      unknownKey: error.keyword === "additionalProperties",
+    }));
+  };
 }
+
+/** Of the configuration. */
+export const complete: Complete = completer(rootNode);
 
 /**
  * A value that fits none of several alternatives is reported once: by the alternative of its own kind where there is one,
@@ -106,13 +114,13 @@ const NOUNS: Readonly<Record<string, string>> = {
   array: "a list",
 };
 
-function describe(error: ErrorObject): string {
+function describe(error: ErrorObject, root: SchemaNode): string {
   const node: SchemaNode = error.parentSchema ?? {};
   const params: Readonly<Record<string, unknown>> = error.params;
   const wants = (what: string): string => `must be ${what}, not ${shown(node, error.data)}`;
   switch (error.keyword) {
     case "additionalProperties":
-      return unknownKey(String(params.additionalProperty), node);
+      return unknownKey(String(params.additionalProperty), node, root);
     case "required":
       return `is missing${purpose(node, String(params.missingProperty))}`;
     case "type":
@@ -175,10 +183,8 @@ function malformed(node: SchemaNode, data: unknown): string {
   return "is not a URL; write it such as https://fusion.example/api/v1/observations/batch";
 }
 
-function unknownKey(key: string, parent: SchemaNode): string {
-  const elsewhere = placesOf(key, rootNode, []).filter(
-    (place) => parent.properties?.[place.at(-1) ?? ""] === undefined,
-  );
+function unknownKey(key: string, parent: SchemaNode, root: SchemaNode): string {
+  const elsewhere = placesOf(key, root, []).filter((place) => parent.properties?.[place.at(-1) ?? ""] === undefined);
   const known = Object.keys(parent.properties ?? {});
   const [place] = elsewhere;
   if (place === undefined || nearest(key, known)?.close) return `unknown key; ${suggestion(key, known)}`;
