@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { createDecoder, createFramer } from "#src/codec/pipeline.js";
+import { checkedPipeline } from "#src/sources/serial-pipeline.js";
 import { load } from "../config/fixture.ts";
 import { projectRoot, run, skipWithout } from "../support/programs.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -33,7 +34,8 @@ async function read(t: TestContext, form: Form, bytes: Uint8Array): Promise<obje
   const [port] = (await load(t, yaml)).config.serial;
   assert.ok(port, `the README has no configuration for ${form}`);
   assert.equal(port.class, "smoke");
-  const [framer, decoder] = [createFramer(port), await createDecoder(port)];
+  const pipeline = checkedPipeline(port);
+  const [framer, decoder] = [createFramer(pipeline), await createDecoder(pipeline)];
   return framer
     .push(bytes)
     .map((frame) => (frame.kind === "frame" ? decoder.decode(frame.bytes, 0, 0) : { refused: frame.reason }))
