@@ -41,7 +41,8 @@ export function addReplayCommand(simulate: Command): void {
       "after",
       "\nIt begins once somebody has opened the port.\n\nExample:\n  summit-edge simulate serial --replay mast.capture --port /tmp/mast",
     )
-    .action(replay);
+    // Options that `simulate` has too are taken by it, wherever they stand.
+    .action((_options: object, command: Command) => replay(command.optsWithGlobals<ReplayOptions>()));
 }
 
 async function replay(options: ReplayOptions): Promise<void> {

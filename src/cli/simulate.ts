@@ -38,8 +38,6 @@ const DRAIN_MS = 5000;
 export function addSimulateCommand(program: Command): void {
   const simulate = program
     .command("simulate")
-    // What stands behind the name of a command below is that command's.
-    .enablePositionalOptions()
     .description("simulate sensors over MQTT, and a weather mast on serial lines")
     .option("--mqtt <url>", `broker, mqtt:// or mqtts:// (default without --serial: ${DEFAULT_BROKER})`, parseBrokerUrl)
     .option("--ca <file>", "PEM file with the authority that signed the broker's certificate")
