@@ -24,7 +24,14 @@ export type ModbusAnswer =
 /** Why there was no good answer. */
 export type AnswerFault = "timeout" | "bad-crc" | "bad-answer";
 
-const CRC: ChecksumRule = { type: "crc-16/modbus", from: 0, endian: "little", complement: "none", encoding: "bytes" };
+/** The CRC that ends every frame, least significant byte first (MODBUS over Serial Line V1.02, 2.5.1.2). */
+export const MODBUS_CRC: ChecksumRule = {
+  type: "crc-16/modbus",
+  from: 0,
+  endian: "little",
+  complement: "none",
+  encoding: "bytes",
+};
 const EXCEPTION_FLAG = 0x80;
 const EXCEPTION_BYTES = 5;
 /** Address, function and byte count before the data, the CRC behind it. */
@@ -52,7 +59,7 @@ export function exceptionName(code: number): string {
 
 /** A request as it is sent. */
 export function encodeRequest({ address, function: code, at, count }: ReadRequest): Uint8Array {
-  return withChecksum(Uint8Array.of(address, code, at >> 8, at & 0xff, count >> 8, count & 0xff), CRC);
+  return withChecksum(Uint8Array.of(address, code, at >> 8, at & 0xff, count >> 8, count & 0xff), MODBUS_CRC);
 }
 
 /** How many bytes a good answer to `request` has. */
@@ -66,8 +73,9 @@ function dataLength({ function: code, count }: ReadRequest): number {
 
 /** An answer as a server sends it: for simulated servers, and for what `AnswerSearch` is tried with. */
 export function encodeAnswer({ address, function: code }: ReadRequest, answer: ModbusAnswer): Uint8Array {
-  if (answer.kind === "exception") return withChecksum(Uint8Array.of(address, code | EXCEPTION_FLAG, answer.code), CRC);
-  return withChecksum(Uint8Array.of(address, code, answer.data.length, ...answer.data), CRC);
+  if (answer.kind === "exception")
+    return withChecksum(Uint8Array.of(address, code | EXCEPTION_FLAG, answer.code), MODBUS_CRC);
+  return withChecksum(Uint8Array.of(address, code, answer.data.length, ...answer.data), MODBUS_CRC);
 }
 
 /**
@@ -106,11 +114,11 @@ export class AnswerSearch {
       if (bytes[at + 1] === code && bytes[at + 2] === dataLength(this.#request)) {
         const frame = bytes.subarray(at, at + answerLength(this.#request));
         if (frame.length < answerLength(this.#request)) continue;
-        if (hasChecksum(frame, CRC)) return { kind: "data", data: frame.slice(3, -2) };
+        if (hasChecksum(frame, MODBUS_CRC)) return { kind: "data", data: frame.slice(3, -2) };
         this.#hasBadCrc = true;
       } else if (bytes[at + 1] === (code | EXCEPTION_FLAG)) {
         const frame = bytes.subarray(at, at + EXCEPTION_BYTES);
-        if (hasChecksum(frame, CRC)) return { kind: "exception", code: frame[2] ?? 0 };
+        if (hasChecksum(frame, MODBUS_CRC)) return { kind: "exception", code: frame[2] ?? 0 };
         this.#hasBadCrc = true;
       }
     }

@@ -1,5 +1,8 @@
 /** The frames that a device profile has for a proof, and what its pipeline makes of them. */
 import { isDeepStrictEqual } from "node:util";
+import type { Values } from "../codec/binary.ts";
+import { AnswerSearch } from "../codec/modbus.ts";
+import { planReads, readBlock } from "../codec/modbus-plan.ts";
 import { bytesOf, defaultClassOf, type PipelineConfig } from "../codec/pipeline-config.ts";
 import { type ProfileCandidate, tryPipeline } from "../codec/profile-scores.ts";
 import { findProfile, shippedProfiles } from "./profiles.ts";
@@ -18,6 +21,7 @@ export function pipelineOf(profile: DeviceProfile): PipelineConfig | undefined {
 
 /** What is wrong with a vector: it does not give its reading, and that alone. `undefined` where nothing is. */
 export async function vectorFault(profile: DeviceProfile, vector: ProfileVector): Promise<string | undefined> {
+  if (profile.server !== undefined) return serverVectorFault(profile.server, vector);
   const pipeline = pipelineOf(profile);
   if (pipeline === undefined) return undefined;
   const given: { readonly payload: object; readonly class: string | undefined }[] = [];
@@ -36,6 +40,18 @@ export async function vectorFault(profile: DeviceProfile, vector: ProfileVector)
   const isUsual = profile.class === undefined || profile.class === defaultClassOf(pipeline.codec);
   const itsClass = isUsual ? (only.class ?? usual) : usual;
   return itsClass === (vector.class ?? usual) ? undefined : `is of class ${itsClass}`;
+}
+
+/** A vector of a Modbus server is its answers, one behind the other, in the order of the requests. */
+function serverVectorFault(server: NonNullable<DeviceProfile["server"]>, vector: ProfileVector): string | undefined {
+  const values: Values = {};
+  for (const block of planReads(server)) {
+    const answer = new AnswerSearch({ address: server.address, ...block }).push(vectorBytes(vector));
+    if (answer?.kind !== "data")
+      return `has no answer to a read of ${block.count} at ${block.at} with function ${block.function}`;
+    readBlock(block, answer.data, values);
+  }
+  return isDeepStrictEqual(values, vector.reading) ? undefined : `gives ${JSON.stringify(values)}`;
 }
 
 /** A profile as something that a capture may be tried against; `undefined` where it has no frames of its own. */

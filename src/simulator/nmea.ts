@@ -1,5 +1,6 @@
 /** NMEA 0183 sentences as a receiver speaks them. Pure. */
 import { sentenceOf } from "../codec/nmea-sentence.ts";
+import type { Weather } from "./scenario.ts";
 
 export interface Fix {
   /** Milliseconds since the Unix epoch. */
@@ -25,6 +26,14 @@ export function gga(fix: Fix): string {
 /** Wind relative to true north: degrees, and metres per second. */
 export function mwv(directionDegrees: number, speed: number): string {
   return sentenceOf(`WIMWV,${directionDegrees.toFixed(1)},T,${speed.toFixed(1)},M,A`);
+}
+
+/** Meteorological composite: pressure in bars, temperature, humidity, and wind against true north. */
+export function mda(weather: Weather): string {
+  const bars = (weather.pressure_hpa / 1000).toFixed(4);
+  const air = `${weather.temperature_c.toFixed(1)},C,,,${weather.relative_humidity_pct.toFixed(1)},,,`;
+  const wind = `${weather.wind_direction_deg.toFixed(1)},T,,M,,N,${weather.wind_speed_m_s.toFixed(1)},M`;
+  return sentenceOf(`WIMDA,,I,${bars},B,${air},${wind}`);
 }
 
 /** hhmmss.ss */

@@ -49,9 +49,10 @@ export async function openPseudoTerminal(options: { baudRate: number; clock: Clo
   const end = (): Promise<void> => endChild(child, ended, options.clock);
   try {
     const path = await slavePath(child, options.clock);
-    const [wire, , , control] = child.stdio;
-    if (!(wire instanceof Socket && control instanceof Socket)) throw new Error("its pipes are not sockets");
-    return new PseudoTerminal(path, options.baudRate, { wire, control, end });
+    const [wire, heard, , control] = child.stdio;
+    if (!(wire instanceof Socket && heard instanceof Socket && control instanceof Socket))
+      throw new Error("its pipes are not sockets");
+    return new PseudoTerminal(path, options.baudRate, { wire, heard, control, end });
   } catch (error) {
     await end();
     throw new GatewayError({
@@ -67,6 +68,8 @@ export async function openPseudoTerminal(options: { baudRate: number; clock: Clo
 interface Master {
   /** What is written here comes out at the slave. */
   readonly wire: Socket;
+  /** What is written to the slave comes out here. */
+  readonly heard: Socket;
   readonly control: Socket;
   end(): Promise<void>;
 }
@@ -108,6 +111,10 @@ class PseudoTerminal implements VirtualPort {
     return true;
   }
 
+  onData(listener: (chunk: Uint8Array) => void): void {
+    this.#master.heard.on("data", listener);
+  }
+
   close(): Promise<void> {
     return this.#master.end();
   }
@@ -144,7 +151,7 @@ function firstLine(child: ChildProcess): Promise<string> {
     let text = "";
     child.once("error", reject);
     child.once("exit", (status) => reject(new Error(`it ended with status ${status}`)));
-    // Goes on listening: what the gateway sends to the device is nobody's business here, but must not fill the pipe.
+    // Goes on listening: what the gateway sends to a device that does not care must not fill the pipe.
     child.stdout?.on("data", (chunk) => {
       if (text.length >= MAX_GREETING_BYTES) return;
       text += String(chunk);

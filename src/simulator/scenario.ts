@@ -133,7 +133,7 @@ function vapourPressure(celsius: number): number {
 }
 
 /** Value noise in −1..1: fixed at whole positions, and smooth in between. */
-function smoothNoise(seed: number, device: string, channel: string, position: number): number {
+export function smoothNoise(seed: number, device: string, channel: string, position: number): number {
   const whole = Math.floor(position);
   const at = (index: number): number => 2 * chanceOf(seed, device, channel, index) - 1;
   const share = position - whole;

@@ -18,6 +18,8 @@ export interface VirtualPort {
    * which nobody listens.
    */
   write(bytes: Uint8Array | string): boolean;
+  /** Calls `listener` with what the gateway sends to the device. */
+  onData(listener: (chunk: Uint8Array) => void): void;
   /** Takes the line away; a gateway that has it open sees it close. */
   close(): Promise<void>;
 }
@@ -48,10 +50,13 @@ const MAX_CONNECTIONS = 4;
 /** A serial line as a TCP socket on loopback. */
 export async function openTcpPort(): Promise<VirtualPort> {
   const sockets = new Set<Socket>();
+  const listeners: ((chunk: Uint8Array) => void)[] = [];
   const server = createServer((socket) => {
     sockets.add(socket);
     socket.setNoDelay(true);
-    socket.resume();
+    socket.on("data", (chunk) => {
+      for (const listener of listeners) listener(chunk);
+    });
     socket.on("error", () => socket.destroy());
     socket.on("close", () => sockets.delete(socket));
   });
@@ -69,6 +74,9 @@ export async function openTcpPort(): Promise<VirtualPort> {
         taken = true;
       }
       return taken;
+    },
+    onData(listener) {
+      listeners.push(listener);
     },
     async close() {
       const closed = once(server, "close");
