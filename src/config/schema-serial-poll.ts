@@ -227,7 +227,7 @@ const poll = {
   required: ["requests"],
   properties: {
     every: duration("10s", "How often the requests are made.", some),
-    timeout: duration("1s", "How long the device may take to answer.", atMostAMinute),
+    timeout: duration("1s", "How long it may take until the device has answered.", atMostAMinute),
     retries: { ...retries, default: 1, description: "How often a request without a good answer is made again." },
     framed: {
       type: "boolean",

@@ -6,7 +6,7 @@
  * and never says that the device was unplugged. An unplug shows in one of three ways: an error or the end of the file
  * while reading, an error while waiting, or, while nothing comes, a device file that is gone or is another one.
  */
-import { fstat, read, type Stats } from "node:fs";
+import { fstat, read, type Stats, write } from "node:fs";
 import { readFile, realpath, stat } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { promisify } from "node:util";
@@ -20,13 +20,14 @@ export const DEVICE_CHECK_MS = 2000;
 const READ_BYTES = 4096;
 
 const readInto = promisify(read);
+const writeFrom = promisify(write);
 const statOf = promisify(fstat);
 
 /** What is used of the driver's open port on Linux and macOS. */
 interface DriverPort {
   readonly fd: number | null;
   readonly poller: {
-    once(event: "readable", listener: (error: Error | null) => void): unknown;
+    once(event: "readable" | "writable", listener: (error: Error | null) => void): unknown;
     stop(): void;
   };
   set(lines: Readonly<Record<"dtr" | "rts" | "brk" | "cts" | "dsr", boolean>>): Promise<void>;
@@ -46,6 +47,7 @@ class DevicePort implements Port {
   #heardSinceCheck = false;
   #stopWatching = (): void => {};
   #pumping: Promise<void> | undefined;
+  #writing: Promise<void> | undefined;
 
   constructor(path: string, driver: DriverPort, fd: number, identity: string, surroundings: PortSurroundings) {
     this.#path = path;
@@ -67,6 +69,11 @@ class DevicePort implements Port {
   resume(): void {
     this.#paused = false;
     this.#wake();
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    this.#writing = this.#writeAll(bytes);
+    return this.#writing;
   }
 
   async close(): Promise<void> {
@@ -92,7 +99,21 @@ class DevicePort implements Port {
     if (this.#fault !== undefined) sink.onClosed(this.#fault);
   }
 
+  async #writeAll(bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.length && !this.#ending; ) {
+      try {
+        at += (await writeFrom(this.#fd, bytes, at)).bytesWritten;
+      } catch (error) {
+        // Canceled where the port is closed meanwhile, which the loop sees.
+        if (codeOf(error) === "EAGAIN") await this.#ready("writable").catch(() => {});
+        else if (codeOf(error) !== "EINTR") this.#end(await this.#faultAfter(messageOf(error)));
+      }
+    }
+  }
+
   async #release(): Promise<void> {
+    // A descriptor that is still written to must not be closed: its number may be another file's by then.
+    await this.#writing;
     await this.#driver.close().catch(() => {
       // A device that is gone cannot be closed properly, and need not be.
     });
@@ -114,16 +135,16 @@ class DevicePort implements Port {
     }
     if (this.#ending) return 0;
     try {
-      await this.#readable();
+      await this.#ready("readable");
     } catch (error) {
       if (!this.#ending) this.#end(await this.#faultAfter(messageOf(error)));
     }
     return 0;
   }
 
-  #readable(): Promise<void> {
+  #ready(event: "readable" | "writable"): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#driver.poller.once("readable", (error) => (error === null ? resolve() : reject(error)));
+      this.#driver.poller.once(event, (error) => (error === null ? resolve() : reject(error)));
     });
   }
 

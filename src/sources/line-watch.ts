@@ -8,7 +8,6 @@
  *
  * It reads nothing and closes nothing itself: it is told what came, and says what it wants done.
  */
-import { Counter, type Registry } from "prom-client";
 import { LineQuality } from "../codec/line-quality.ts";
 import type { SerialPortConfig } from "../config/schema.ts";
 import { formatDuration, formatSize } from "../config/units.ts";
@@ -35,16 +34,6 @@ export interface WatchParts {
   readonly reopen: () => void;
   /** Leaves the port unread for so many milliseconds. */
   readonly throttle: (ms: number) => void;
-}
-
-/** How often a port was not read because it had brought too much. */
-export function throttleCounter(registry: Registry): Counter<"port"> {
-  return new Counter({
-    name: "summit_edge_serial_throttled_total",
-    help: "How often a serial port was left unread for a while because more than its maxRate came.",
-    labelNames: ["port"],
-    registers: [registry],
-  });
 }
 
 type Oddity = "serial-silent" | "serial-babbles" | "serial-garbage";

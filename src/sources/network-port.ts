@@ -39,6 +39,12 @@ class NetworkPort implements Port {
     this.#socket.resume();
   }
 
+  write(bytes: Uint8Array): Promise<void> {
+    return new Promise((resolve) => {
+      this.#socket.write(bytes, () => resolve());
+    });
+  }
+
   close(): Promise<void> {
     this.#closing = true;
     if (this.#socket.closed) return Promise.resolve();

@@ -27,6 +27,8 @@ export interface Port {
   /** Stops reading, for what was not read yet to wait in the operating system's (small) buffer. */
   pause(): void;
   resume(): void;
+  /** Writes all of `bytes`; resolves when they are handed to the line, or the port is going. Never rejects; one at a time. */
+  write(bytes: Uint8Array): Promise<void>;
   /** Resolves once the port is closed and `sink` will not be called any more. Never rejects. */
   close(): Promise<void>;
 }

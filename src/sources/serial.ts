@@ -1,26 +1,24 @@
 /**
- * Serial ports: each is kept open, whatever happens to its device; its bytes become frames, its frames readings.
+ * Serial ports: each is kept open, whatever happens to its device. What is done with an open one is its use (port-use.ts): what
+ * comes is read, or its devices are asked.
  *
  * A port that is missing, denied, unplugged or failing is a condition of `serial:NAME` and is tried again for ever; it
  * never disturbs another port and never ends the gateway. A serial line has no acknowledgements: while too much waits for
  * its commit the port is not read, and the little that the operating system can hold is all that is held.
  */
-import { Counter, type CounterConfiguration } from "prom-client";
-import type { Decoder } from "../codec/decoder.ts";
-import type { Frame } from "../codec/framing.ts";
-import { defaultClassOf, type PipelineConfig } from "../codec/pipeline-config.ts";
 import type { SerialPortConfig } from "../config/schema.ts";
 import type { Clock } from "../kernel/clock.ts";
 import type { Conditions } from "../kernel/conditions.ts";
 import type { Logger, Telemetry } from "../kernel/telemetry.ts";
 import type { DeviceRoots } from "../kernel/usb-serial.ts";
 import { openDevicePort } from "./device-port.ts";
-import type { Intake, Origin } from "./intake.ts";
-import { LineWatch, throttleCounter } from "./line-watch.ts";
+import type { Intake } from "./intake.ts";
 import { openNetworkPort } from "./network-port.ts";
+import { PortPolling } from "./polling/port-polling.ts";
 import type { OpenOutcome, Port, PortFault, PortSurroundings } from "./port.ts";
 import { placeOf, placeText } from "./port-place.ts";
-import { checkedPipeline, discardDetail, FrameStream, loadPipeline, type Pipeline } from "./serial-pipeline.ts";
+import { PortStream } from "./port-stream.ts";
+import { createSerialMeters, type PortUse, type SerialMeters } from "./port-use.ts";
 import { SerialTraffic, type TrafficCounts } from "./serial-traffic.ts";
 
 export interface SerialParts {
@@ -50,11 +48,6 @@ export interface SerialStatus {
   readonly traffic: TrafficCounts;
 }
 
-interface DiscardCounters {
-  readonly frames: Counter<"port" | "reason">;
-  readonly bytes: Counter<"port" | "reason">;
-}
-
 const CONDITION_CODES = {
   missing: "serial-port-missing",
   ambiguous: "serial-port-ambiguous",
@@ -67,74 +60,35 @@ const CONDITION_CODES = {
  * Throws a `GatewayError` `CONFIG_INVALID` where a port lacks what its codec needs.
  */
 export function createSerialSources(ports: readonly SerialPortConfig[], parts: SerialParts): SerialSource[] {
-  const labels: Pick<CounterConfiguration<"port" | "reason">, "labelNames" | "registers"> = {
-    labelNames: ["port", "reason"],
-    registers: [parts.telemetry.metrics],
-  };
-  const discarded: DiscardCounters = {
-    frames: new Counter({
-      name: "summit_edge_serial_frames_discarded_total",
-      help: "Frames of a serial port, and stretches of noise, that were given up before they could be decoded, by reason.",
-      ...labels,
-    }),
-    bytes: new Counter({
-      name: "summit_edge_serial_discarded_bytes_total",
-      help: "Bytes of a serial port that were given up before they could be decoded, by reason.",
-      ...labels,
-    }),
-  };
-  const throttled = throttleCounter(parts.telemetry.metrics);
-  return ports.map((port) => new SerialSource(port, parts, discarded, throttled));
+  const meters = createSerialMeters(parts.telemetry.metrics);
+  return ports.map((port) => new SerialSource(port, parts, meters));
 }
 
 export class SerialSource {
   /** What comes over the port, for whoever looks on. */
   readonly traffic: SerialTraffic = new SerialTraffic();
   readonly #config: SerialPortConfig;
-  readonly #pipeline: PipelineConfig;
   readonly #parts: SerialParts;
-  readonly #discarded: DiscardCounters;
-  readonly #throttled: Counter<"port">;
-  readonly #watch: LineWatch;
+  readonly #use: PortUse;
   readonly #log: Logger;
-  readonly #origin: Origin;
   readonly #stopping = new AbortController();
   #running: Promise<void> | undefined;
   #status: Pick<SerialStatus, "state" | "since" | "detail">;
-  #port: Port | undefined;
   /** Where the port was found last. */
   #device: string | undefined;
-  /** Whether the port is paused until the intake has room again. */
-  #heldBack = false;
-  /** Waits for the end of a pause for too much having come; `undefined` where there is none. */
-  #cancelThrottle: (() => void) | undefined;
   #reopen = (): void => {};
   /** Faults since data last flowed; a device that is not there is none. */
   #failures = 0;
 
-  constructor(config: SerialPortConfig, parts: SerialParts, discarded: DiscardCounters, throttled: Counter<"port">) {
+  constructor(config: SerialPortConfig, parts: SerialParts, meters: SerialMeters) {
     this.#config = config;
     this.#parts = parts;
-    this.#discarded = discarded;
-    this.#throttled = throttled;
     this.#status = { state: "closed", since: parts.clock.now() };
-    this.#watch = new LineWatch(config, {
-      clock: parts.clock,
-      conditions: parts.conditions,
-      isHeldBack: () => this.#heldBack,
-      reopen: () => this.#reopen(),
-      throttle: (ms) => this.#throttle(ms),
-    });
     this.#log = parts.telemetry.log.child({ component: `serial:${config.name}` });
-    this.#pipeline = checkedPipeline(config);
-    this.#origin = {
-      kind: "serial",
-      name: config.name,
-      source: config.source ?? config.name,
-      class: config.class ?? defaultClassOf(this.#pipeline.codec),
-      ...(config.priority === undefined ? {} : { priority: config.priority }),
-      via: placeText(config),
-    };
+    const isPolled = [config.modbus, config.sdi12, config.poll].some((way) => way !== undefined);
+    const { traffic } = this;
+    const useParts = { ...parts, meters, traffic, log: this.#log, reopen: () => this.#reopen() };
+    this.#use = isPolled ? new PortPolling(config, useParts) : new PortStream(config, useParts);
   }
 
   status(): SerialStatus {
@@ -178,14 +132,14 @@ export class SerialSource {
   async #keepOpen(attempted: () => void): Promise<void> {
     const { clock } = this.#parts;
     const { signal } = this.#stopping;
-    const pipeline = await loadPipeline(this.#pipeline);
+    await this.#use.prepare();
     while (!signal.aborted) {
       const outcome = await this.#open({ clock, signal });
       let fault: PortFault | undefined;
       if (outcome.kind === "open") {
         this.#opened(outcome.port);
         attempted();
-        fault = await this.#readUntilClosed(outcome.port, pipeline);
+        fault = await this.#useUntilClosed(outcome.port);
       } else {
         fault = outcome;
       }
@@ -207,20 +161,17 @@ export class SerialSource {
   }
 
   #opened(port: Port): void {
-    this.#port = port;
     this.#become("open");
     this.traffic.opened(this.#device ?? placeText(this.#config));
     for (const code of Object.values(CONDITION_CODES)) {
       this.#parts.conditions.clear(`serial:${this.#config.name}`, code);
     }
-    this.#watch.opened();
     this.#log.info({ path: placeText(this.#config), device: this.#device }, "serial port open");
-    if (this.#heldBack) port.pause();
+    this.#use.opened(port);
   }
 
-  /** Why the port went; `undefined` where it was stopped. */
-  async #readUntilClosed(port: Port, { decoder, framer }: Pipeline): Promise<PortFault | undefined> {
-    const stream = new FrameStream(framer(), this.#parts.clock, (frames) => this.#take(frames, decoder));
+  /** Why the port went; `undefined` where it was stopped, or is to be opened anew. */
+  async #useUntilClosed(port: Port): Promise<PortFault | undefined> {
     const { signal } = this.#stopping;
     const fault = await new Promise<PortFault | undefined>((resolve) => {
       const stop = (): void => void port.close().then(() => resolve(undefined));
@@ -234,9 +185,7 @@ export class SerialSource {
         onData: (chunk) => {
           this.#failures = 0;
           this.traffic.heard(chunk);
-          this.#watch.heard(chunk);
-          stream.push(chunk);
-          this.#watch.settle(chunk);
+          this.#use.heard(chunk);
         },
         onClosed: (reason) => {
           signal.removeEventListener("abort", stop);
@@ -244,69 +193,8 @@ export class SerialSource {
         },
       });
     });
-    this.#port = undefined;
-    stream.end();
-    this.#cancelThrottle?.();
-    this.#cancelThrottle = undefined;
-    this.#watch.closed();
+    await this.#use.closed(fault);
     return fault;
-  }
-
-  #take(frames: readonly Frame[], decoder: Decoder): void {
-    const { intake, clock } = this.#parts;
-    for (const frame of frames) {
-      if (frame.kind === "discarded") {
-        this.#watch.judged("discarded");
-        this.traffic.discarded(frame);
-        this.#discarded.frames.inc({ port: this.#config.name, reason: frame.reason });
-        this.#discarded.bytes.inc({ port: this.#config.name, reason: frame.reason }, frame.length);
-        const detail = discardDetail(frame, this.#pipeline);
-        if (detail !== undefined) intake.refuse("invalid", detail, frame.bytes, this.#origin);
-        continue;
-      }
-      const decoded = decoder.decode(frame.bytes, clock.monotonic(), clock.now());
-      this.#watch.judged(decoded.kind === "refused" ? "refused" : "good");
-      if (decoded.kind === "reading") {
-        const origin = this.#originOf(decoded.class);
-        this.traffic.read(frame.bytes, decoded, origin.class, intake.submit(decoded.payload, origin));
-        continue;
-      }
-      this.traffic.decoded(frame.bytes, decoded);
-      if (decoded.kind === "refused") intake.refuse("invalid", decoded.detail, frame.bytes, this.#origin);
-    }
-    if (intake.saturated) this.#holdBack();
-  }
-
-  /**
-   * The codec's class for this kind of reading counts where the port names none of its own, or just the codec's usual one: on a
-   * port of class `position`, wind is still wind.
-   */
-  #originOf(ownClass: string | undefined): Origin {
-    const { class: portClass } = this.#config;
-    if (ownClass === undefined) return this.#origin;
-    if (portClass !== undefined && portClass !== defaultClassOf(this.#pipeline.codec)) return this.#origin;
-    return { ...this.#origin, class: ownClass };
-  }
-
-  #holdBack(): void {
-    if (this.#heldBack) return;
-    this.#heldBack = true;
-    this.#port?.pause();
-    this.#parts.intake.onceRelieved(() => {
-      this.#heldBack = false;
-      this.#watch.resumed();
-      if (this.#cancelThrottle === undefined) this.#port?.resume();
-    });
-  }
-
-  #throttle(ms: number): void {
-    this.#throttled.inc({ port: this.#config.name });
-    this.#port?.pause();
-    this.#cancelThrottle?.();
-    this.#cancelThrottle = this.#parts.clock.after(ms, () => {
-      this.#cancelThrottle = undefined;
-      if (!this.#heldBack) this.#port?.resume();
-    });
   }
 
   #report({ kind, detail }: PortFault): void {

@@ -1,0 +1,110 @@
+/** A port whose device speaks by itself: its bytes become frames, its frames readings. */
+import type { Decoder } from "../codec/decoder.ts";
+import type { Frame } from "../codec/framing.ts";
+import type { PipelineConfig } from "../codec/pipeline-config.ts";
+import type { SerialPortConfig } from "../config/schema.ts";
+import type { Conditions } from "../kernel/conditions.ts";
+import { FrameJudge, type JudgeParts } from "./frame-judge.ts";
+import { LineWatch } from "./line-watch.ts";
+import type { Port } from "./port.ts";
+import type { PortUse } from "./port-use.ts";
+import { checkedPipeline, FrameStream, loadPipeline, type Pipeline } from "./serial-pipeline.ts";
+
+export interface StreamParts extends JudgeParts {
+  readonly conditions: Conditions;
+  /** Closes the port, for it to be opened again. */
+  readonly reopen: () => void;
+}
+
+export class PortStream implements PortUse {
+  readonly #config: SerialPortConfig;
+  readonly #pipelineConfig: PipelineConfig;
+  readonly #parts: StreamParts;
+  readonly #judge: FrameJudge;
+  readonly #watch: LineWatch;
+  #pipeline: Pipeline | undefined;
+  #port: Port | undefined;
+  #stream: FrameStream | undefined;
+  /** Whether the port is paused until the intake has room again. */
+  #heldBack = false;
+  /** Waits for the end of a pause for too much having come; `undefined` where there is none. */
+  #cancelThrottle: (() => void) | undefined;
+
+  /** Throws a `GatewayError` `CONFIG_INVALID` where the port lacks what its codec needs. */
+  constructor(config: SerialPortConfig, parts: StreamParts) {
+    this.#config = config;
+    this.#parts = parts;
+    this.#pipelineConfig = checkedPipeline(config);
+    this.#judge = new FrameJudge(config, this.#pipelineConfig, parts);
+    this.#watch = new LineWatch(config, {
+      clock: parts.clock,
+      conditions: parts.conditions,
+      isHeldBack: () => this.#heldBack,
+      reopen: parts.reopen,
+      throttle: (ms) => this.#throttle(ms),
+    });
+  }
+
+  async prepare(): Promise<void> {
+    this.#pipeline = await loadPipeline(this.#pipelineConfig);
+  }
+
+  opened(port: Port): void {
+    if (this.#pipeline === undefined) return;
+    const { decoder, framer } = this.#pipeline;
+    this.#port = port;
+    this.#stream = new FrameStream(framer(), this.#parts.clock, (frames) => this.#take(frames, decoder));
+    this.#watch.opened();
+    if (this.#heldBack) port.pause();
+  }
+
+  heard(chunk: Uint8Array): void {
+    this.#watch.heard(chunk);
+    this.#stream?.push(chunk);
+    this.#watch.settle(chunk);
+  }
+
+  async closed(): Promise<void> {
+    this.#port = undefined;
+    this.#stream?.end();
+    this.#stream = undefined;
+    this.#cancelThrottle?.();
+    this.#cancelThrottle = undefined;
+    this.#watch.closed();
+  }
+
+  #take(frames: readonly Frame[], decoder: Decoder): void {
+    for (const frame of frames) {
+      if (frame.kind === "discarded") {
+        this.#watch.judged("discarded");
+        this.#judge.discard(frame);
+        continue;
+      }
+      const decoded = this.#judge.decode(frame.bytes, decoder);
+      this.#watch.judged(decoded.kind === "refused" ? "refused" : "good");
+      if (decoded.kind === "reading") this.#judge.submit(frame.bytes, decoded);
+    }
+    if (this.#parts.intake.saturated) this.#holdBack();
+  }
+
+  #holdBack(): void {
+    if (this.#heldBack) return;
+    this.#heldBack = true;
+    this.#port?.pause();
+    this.#parts.intake.onceRelieved(() => {
+      this.#heldBack = false;
+      this.#watch.resumed();
+      if (this.#cancelThrottle === undefined) this.#port?.resume();
+    });
+  }
+
+  #throttle(ms: number): void {
+    this.#parts.meters.throttled.inc({ port: this.#config.name });
+    this.#port?.pause();
+    this.#cancelThrottle?.();
+    this.#cancelThrottle = this.#parts.clock.after(ms, () => {
+      this.#cancelThrottle = undefined;
+      if (!this.#heldBack) this.#port?.resume();
+    });
+  }
+}
