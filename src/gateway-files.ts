@@ -8,9 +8,8 @@ import type { Finding } from "./config/problem.ts";
 import type { Config } from "./config/schema.ts";
 import { type Path, pathText } from "./config/schema-node.ts";
 import { isCredential } from "./config/secret-files.ts";
-import { httpTlsMaterial } from "./gateway-http.ts";
-import { aclMaterial, passwordMaterial, withAdvice } from "./identity/access-control.ts";
-import { serverTlsMaterial } from "./identity/server-tls.ts";
+import { aclMaterial, passwordMaterial } from "./identity/access-control.ts";
+import { httpTlsMaterial, serverTlsMaterial } from "./identity/server-tls.ts";
 import { codeOf, GatewayError } from "./kernel/errors.ts";
 import { type FileFault, type FileMaterial, faultsOfFiles } from "./kernel/reloading.ts";
 import { tokenMaterial, uplinkTlsMaterial } from "./uplink/credentials.ts";
@@ -81,13 +80,16 @@ function findingOf({ message, hint }: GatewayError, named: string | undefined, {
   return { path: key, message: `${said}. ${hint}` };
 }
 
-/** A file that is not there yet: which command makes it. */
-function advised(fault: GatewayError, file: string, { gateway, certs, mqtt }: Config): GatewayError {
+/** What to do about a file that is not there yet, where a command makes it. */
+export function makerOf(file: string, { gateway, certs, mqtt }: Config): string | undefined {
+  if (file === mqtt.passwordFile) return "Make it with summit-edge devices add NAME --generate";
+  if (dirname(file) !== resolve(gateway.dataDir, certs.folder)) return undefined;
+  return `Make it with summit-edge ${basename(file).startsWith("ca.") ? "certs init" : "certs issue --server"}`;
+}
+
+function advised(fault: GatewayError, file: string, config: Config): GatewayError {
   if (codeOf(fault.cause) !== "ENOENT") return fault;
-  if (file === mqtt.passwordFile) return withAdvice(fault);
-  const isOwn = dirname(file) === resolve(gateway.dataDir, certs.folder);
-  const maker = basename(file).startsWith("ca.") ? "certs init" : "certs issue --server";
-  const hint = isOwn ? `Make it with summit-edge ${maker}.` : "Put it there, or correct this key.";
+  const hint = makerOf(file, config) ?? "Put it there, or correct this key";
   const { code, op, message, cause } = fault;
   return new GatewayError({ code, op, message, hint, cause });
 }

@@ -2,10 +2,10 @@
 import { asksForKeys, opensLocalSocket } from "./config/http-access.ts";
 import type { Config, HttpConfig } from "./config/schema.ts";
 import { ApiKeys } from "./identity/api-keys.ts";
-import { type ServerTls, type ServerTlsFiles, serverTlsMaterial } from "./identity/server-tls.ts";
+import { httpTlsMaterial, type ServerTls } from "./identity/server-tls.ts";
 import type { Audit } from "./kernel/audit.ts";
 import type { Clock } from "./kernel/clock.ts";
-import type { FileMaterial, Reloading, Reloads } from "./kernel/reloading.ts";
+import type { Reloading, Reloads } from "./kernel/reloading.ts";
 import { localSocketPath } from "./kernel/socket-address.ts";
 import type { Logger } from "./kernel/telemetry.ts";
 import { HttpServer } from "./operations/http.ts";
@@ -44,10 +44,6 @@ async function openCertificates(
   if (tls === undefined) return undefined;
   return reloads.open({ ...httpTlsMaterial(tls), condition: { component: "http", code: "tls-files" }, put });
 }
-
-/** What the TLS of the HTTP API is made of. */
-export const httpTlsMaterial = (tls: NonNullable<HttpConfig["tls"]>): FileMaterial<ServerTls, ServerTlsFiles> =>
-  serverTlsMaterial({ ...tls, clientCertificate: "none", development: false }, "http.tls");
 
 async function sayWhereNoKeyIs(keys: ApiKeys, log: Logger): Promise<void> {
   try {

@@ -59,6 +59,6 @@ try {
   const program = await createProgram(args);
   await program.parseAsync(args, { from: "user" });
 } catch (thrown) {
-  process.stderr.write(failureText(thrown, debugging(environment)));
+  process.stderr.write(failureText(thrown, debugging(environment), process.argv.slice(2)));
   process.exitCode = exitStatusOf(thrown);
 }

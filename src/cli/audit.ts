@@ -170,7 +170,7 @@ async function readable<T>(place: string, look: () => Promise<T>): Promise<T> {
       code: "AUDIT_UNREADABLE",
       op: "audit.read",
       message: `cannot read the audit trail ${place}: ${why}`,
-      hint: "Run the command as the daemon's user (sudo -u summit-edge …), or as root; or correct the name.",
+      hint: "Run the command as root (sudo), or as the daemon's user; see that gateway.dataDir, or the file's name, is the right one.",
       cause,
     });
   }

@@ -20,6 +20,7 @@ import {
   withSigningOptions,
 } from "./certs/site.ts";
 import { addList, addStatus } from "./certs/status.ts";
+import { pasteable } from "./failure.ts";
 import { json, table } from "./format.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 
@@ -77,7 +78,7 @@ function addInit(group: Command, context: CertsContext): void {
 async function report(
   site: Site,
   { records, folder, caFile, caKeyFile, crlFile }: SiteAuthority,
-  { json: asJson }: InitOptions,
+  { json: asJson, config: given }: InitOptions,
   context: CertsContext,
 ): Promise<void> {
   const [issued] = records;
@@ -98,6 +99,7 @@ async function report(
     ["  key", `${caKeyFile}  (whoever has it lets in whom he likes: keep a copy of the folder in a safe place)`],
     ["  revocations", crlFile],
   ];
+  const next = pasteable("summit-edge certs issue --server", given === undefined ? [] : ["--config", given]);
   const dates = `valid until ${iso(notAfter).slice(0, 10)}, to be renewed from ${iso(renewalDueAt(issued)).slice(0, 10)} on`;
-  context.terminal.write(`${issued.name}, ${dates}\n${table(rows)}Next: summit-edge certs issue --server\n`);
+  context.terminal.write(`${issued.name}, ${dates}\n${table(rows)}Next: ${next}\n`);
 }

@@ -10,6 +10,7 @@ import { entryFor, generatePassword, MAX_PASSWORD_BYTES, type PasswordEntries } 
 import { codeOf, ExitStatus, GatewayError, messageOf } from "../kernel/errors.ts";
 import { callerOf, type TellTrail, tellTrail } from "./audit-trail.ts";
 import { configFile, configOption } from "./config-file.ts";
+import { pasteable } from "./failure.ts";
 import { json, printable, table } from "./format.ts";
 import { WHEN_IN_FORCE } from "./in-force.ts";
 import { readSecret } from "./secret-input.ts";
@@ -116,7 +117,9 @@ async function list(options: Options, terminal: Terminal): Promise<void> {
   const devices = devicesOf(config, entries, acl);
   if (options.json) return terminal.write(json(devices, 2));
   if (devices.length === 0) {
-    return terminal.write("There are no devices. summit-edge devices add NAME --generate makes one.\n");
+    const given = options.config === undefined ? [] : ["--config", options.config];
+    const command = pasteable("summit-edge devices add NAME --generate", given);
+    return terminal.write(`There are no devices. To make one: ${command}\n`);
   }
   const rows = devices.map((device) => [
     device.name,
@@ -196,7 +199,7 @@ async function passwordsOf(options: Options, terminal: Terminal): Promise<{ file
     code: "PASSWORD_FILE_UNSET",
     op: "devices.find",
     message: `${named} names no mqtt.passwordFile: devices have no passwords`,
-    hint: "Set mqtt.passwordFile, for example to /etc/summit-edge/passwords, restart the gateway, and try again.",
+    hint: "Set mqtt.passwordFile there, for example to /etc/summit-edge/passwords, and try again; then restart the gateway: systemctl restart summit-edge",
   });
 }
 
@@ -206,7 +209,7 @@ function mustBeNew(name: string, entries: ReadonlyMap<string, string>, mayReplac
     code: "DEVICE_EXISTS",
     op: "devices.add",
     message: `there is a device ${name} already`,
-    hint: "Say --replace to give it another password, which ends the one it has.",
+    hint: `Say --replace to give it another password, which ends the one it has: summit-edge devices add ${name} --replace --generate`,
   });
 }
 
@@ -215,6 +218,6 @@ function unknownDevices(names: readonly string[]): GatewayError {
     code: "RESOURCE_NOT_FOUND",
     op: "devices.remove",
     message: `no device has a password and is called ${names.map(printable).join(" or ")}; nothing was changed`,
-    hint: "See which there are with summit-edge devices list.",
+    hint: "See which there are: summit-edge devices list",
   });
 }

@@ -25,11 +25,32 @@ export function exitStatusOf(thrown: unknown): number {
   return thrown instanceof GatewayError && USAGE_CODES.has(thrown.code) ? ExitStatus.usage : ExitStatus.failed;
 }
 
-/** What is said about it on standard error; nothing where the command line's parser has spoken already. */
-export function failureText(thrown: unknown, withStack: boolean): string {
+/** Commands that take a configuration, as hints write them; not where it is named already. */
+const COMMAND =
+  /\bsummit-edge (?:(?:audit|certs|config|dead-letters|devices|keys|outbox) [a-z]+|doctor|status)\b(?! --config)/g;
+
+/**
+ * A hint whose commands work as they are pasted: with the configuration that this command was given in `args`, without which
+ * they would look for the installed one.
+ */
+export function pasteable(hint: string, args: readonly string[]): string {
+  const at = args.findIndex((arg) => arg === "--config" || arg.startsWith("--config="));
+  const file = args[at] === "--config" ? args[at + 1] : args[at]?.slice("--config=".length);
+  if (file === undefined) return hint;
+  const quoted = /^[\w./:@%+-]+$/.test(file) ? file : `'${file.replaceAll("'", `'\\''`)}'`;
+  return hint.replaceAll(COMMAND, (command) => `${command} --config ${quoted}`);
+}
+
+/**
+ * What is said about it on standard error; nothing where the command line's parser has spoken already. `args`: what the
+ * command was called with.
+ */
+export function failureText(thrown: unknown, withStack: boolean, args: readonly string[] = []): string {
   if (thrown instanceof CommanderError) return "";
   const stack = withStack && thrown instanceof Error ? `${thrown.stack}\n` : "";
-  if (thrown instanceof GatewayError) return `error: ${thrown.message}\nhint: ${thrown.hint}\n${stack}`;
+  if (thrown instanceof GatewayError) {
+    return `error: ${thrown.message}\nhint: ${pasteable(thrown.hint, args)}\n${stack}`;
+  }
   const message = thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown);
   const hint = "hint: This is a fault in the program: please report it, with what SUMMIT_EDGE_DEBUG=1 adds.\n";
   return `error: ${message}\n${withStack ? "" : hint}${stack}`;

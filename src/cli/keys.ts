@@ -172,6 +172,6 @@ function unknown(idOrName: string): GatewayError {
     code: "RESOURCE_NOT_FOUND",
     op: "keys.revoke",
     message: `there is no key ${printable(shownId(idOrName))}`,
-    hint: "See which there are with summit-edge keys list.",
+    hint: "See which there are: summit-edge keys list",
   });
 }

@@ -67,9 +67,7 @@ export class AccessControl {
         condition: { component: "mqtt", code: "password-file" },
         put: (next) => control.change({ users: next }),
       });
-      const users = await opening.catch((fault: unknown) => {
-        throw withAdvice(fault);
-      });
+      const users = await opening.catch(withAdvice);
       control.change({ users: users.current });
     }
     if (aclFile !== undefined) {
@@ -136,9 +134,9 @@ export const aclMaterial = (aclFile: string): FileMaterial<Acl, { aclFile: strin
 });
 
 /** On the first start there may be no password file yet. */
-export function withAdvice<F>(fault: F): F | GatewayError {
-  if (!(fault instanceof GatewayError) || codeOf(fault.cause) !== "ENOENT") return fault;
-  return new GatewayError({
+function withAdvice(fault: unknown): never {
+  if (!(fault instanceof GatewayError) || codeOf(fault.cause) !== "ENOENT") throw fault;
+  throw new GatewayError({
     code: fault.code,
     op: fault.op,
     message: fault.message,

@@ -99,7 +99,7 @@ async function create(path: string, pause: (ms: number) => Promise<unknown>): Pr
           code: "PASSWORD_FILE_BUSY",
           op: "passwords.write",
           message: `another command seems to be changing the passwords: ${path} is there`,
-          hint: `Where none is, it was left behind by one that was cut short: remove ${path}, and try again.`,
+          hint: `Where none is, it was left behind by one that was cut short; remove it, and try again: rm ${path}`,
           cause: error,
         });
     }

@@ -66,7 +66,7 @@ export async function readRevocationList(file: FileContent, authorities: FileCon
     code: "CRL_INVALID",
     op: "tls.load",
     message: `${file.path} ${answer.fault}`,
-    hint: `Put a PEM list there that an authority in ${authorities.path} has signed (openssl crl -in ${file.path} -text).`,
+    hint: `Put a PEM list there that an authority in ${authorities.path} has signed (openssl crl -in ${file.path} -noout -text).`,
   });
 }
 

@@ -4,7 +4,7 @@
  */
 import { constants, type X509Certificate } from "node:crypto";
 import { createSecureContext, type TLSSocket, type TlsOptions } from "node:tls";
-import type { ListenerConfig } from "../config/schema.ts";
+import type { HttpConfig, ListenerConfig } from "../config/schema.ts";
 import { GatewayError } from "../kernel/errors.ts";
 import { assertPair, attempt, authoritiesIn } from "../kernel/pem.ts";
 import type { Contents, FileMaterial } from "../kernel/reloading.ts";
@@ -37,6 +37,10 @@ export interface ServerTlsFiles extends Readonly<Record<string, string | undefin
 export function serverTlsMaterial(tls: ListenerTls, key: string): FileMaterial<ServerTls, ServerTlsFiles> {
   return { section: key, files: serverTlsFiles(tls, key), load: (files) => loadServerTls(tls, key, files) };
 }
+
+/** What the TLS of the HTTP API is made of. */
+export const httpTlsMaterial = (tls: NonNullable<HttpConfig["tls"]>): FileMaterial<ServerTls, ServerTlsFiles> =>
+  serverTlsMaterial({ ...tls, clientCertificate: "none", development: false }, "http.tls");
 
 /**
  * The files that a listener's TLS needs. `key` names its `tls` in the configuration, for errors.

@@ -7,7 +7,7 @@ export function exists(folder: string, there: string): GatewayError {
     code: "AUTHORITY_EXISTS",
     op: "certs.make",
     message: `${folder} holds an authority already (${there}), and every certificate it has issued depends on it`,
-    hint: "Use it: summit-edge certs status. To begin anew, move the whole folder away; every device then needs a new certificate.",
+    hint: "To begin anew, move the whole folder away; every device then needs a new certificate. To use it, see what there is: summit-edge certs status",
   });
 }
 
@@ -16,7 +16,7 @@ export function missing(folder: string): GatewayError {
     code: "AUTHORITY_MISSING",
     op: "certs.open",
     message: `there is no certificate authority in ${folder}`,
-    hint: "Make one: summit-edge certs init. If there is one elsewhere, name its folder in certs.folder.",
+    hint: "If there is one elsewhere, name its folder in certs.folder; else make one: summit-edge certs init",
   });
 }
 
@@ -58,16 +58,17 @@ export function alreadyThere({ kind, name, serial, notAfter }: Issued): GatewayE
     code: "CERTIFICATE_EXISTS",
     op: "certs.issue",
     message: `${whose} has a certificate already, valid until ${day(notAfter)} (serial ${serial})`,
-    hint: `Renew it: summit-edge certs renew ${target}. If it is lost, revoke it first: summit-edge certs revoke ${target}. Or say --force for a second one beside it.`,
+    hint: `Where it is lost, revoke it first (summit-edge certs revoke ${target}); for a second one beside it say --force; else renew it: summit-edge certs renew ${target}`,
   });
 }
 
-export function unknownCertificate(name: string, reason: string, cause: unknown): GatewayError {
+/** `target`: as the command's option. */
+export function unknownCertificate(name: string, target: string, reason: string, cause: unknown): GatewayError {
   return new GatewayError({
     code: "CERTIFICATE_UNKNOWN",
     op: "certs.issue",
     message: `the certificate of ${name} is not here: ${reason}`,
-    hint: "Renew it with a new key, without --keep-key, or with a signing request: --csr FILE.",
+    hint: `Bring a signing request of it (certs renew --csr FILE), or issue another, with a new key: summit-edge certs issue ${target} --force`,
     cause,
   });
 }
@@ -77,7 +78,7 @@ export function expired(end: number, now: number): GatewayError {
     code: "AUTHORITY_EXPIRED",
     op: "certs.issue",
     message: `the authority's own certificate ended on ${day(end)}, and it is ${day(now)} by the clock of this machine`,
-    hint: "Look at the clock first (timedatectl). If it is right, renew the authority: summit-edge certs renew --ca, and bring ca.crt to the devices.",
+    hint: "Look at the clock first (timedatectl). If it is right, renew the authority, and bring ca.crt to the devices: summit-edge certs renew --ca",
   });
 }
 

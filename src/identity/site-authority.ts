@@ -277,12 +277,13 @@ export class SiteAuthority {
     return validityFrom(issuedAt, lifetime, backdate, end);
   }
 
-  #publicKey({ key, name }: Order, { certFile }: CertificateFiles): KeyObject {
+  #publicKey({ key, name, purpose }: Order, { certFile }: CertificateFiles): KeyObject {
     if (typeof key !== "string") return key;
     try {
       return new X509Certificate(readFileSync(certFile)).publicKey;
     } catch (error) {
-      throw fault.unknownCertificate(name, `${certFile} cannot be read`, error);
+      const target = purpose === "server" ? "--server" : `--device ${name}`;
+      throw fault.unknownCertificate(name, target, `${certFile} cannot be read`, error);
     }
   }
 

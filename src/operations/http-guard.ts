@@ -153,7 +153,9 @@ export class Guard {
     this.#checkRate(anonymous(request));
     if (verdict.kind === "expired") {
       const detail = `the key ${verdict.key.name} has expired`;
-      throw refusal("KEY_EXPIRED", detail, HINTS.KEY_EXPIRED, challenge("invalid_token"));
+      const { name, scope } = verdict.key;
+      const hint = `On the gateway, revoke it (summit-edge keys revoke ${name}) and make another: summit-edge keys create ${name} --scope ${scope}`;
+      throw refusal("KEY_EXPIRED", detail, hint, challenge("invalid_token"));
     }
     if (verdict.fault !== undefined) this.#parts.log.error({ code: verdict.fault.code }, verdict.fault.message);
     const detail =
@@ -182,7 +184,8 @@ export class Guard {
     const { scope, name } = caller.key;
     if (RANK[scope] >= RANK[need]) return;
     const detail = `the key ${name} has the scope ${scope}, and this call needs ${need}`;
-    throw refusal("SCOPE_INSUFFICIENT", detail, HINTS.SCOPE_INSUFFICIENT, challenge("insufficient_scope"));
+    const hint = `Use a key of that scope, made on the gateway: summit-edge keys create NAME --scope ${need}`;
+    throw refusal("SCOPE_INSUFFICIENT", detail, hint, challenge("insufficient_scope"));
   }
 
   #report(request: FastifyRequest, { code }: Refused): void {
@@ -207,8 +210,6 @@ const HINTS = {
   KEY_REQUIRED:
     "Make one on the gateway (summit-edge keys create NAME --scope read), and send it as Authorization: Bearer KEY.",
   KEY_INVALID: "See which keys there are on the gateway (summit-edge keys list), or make a new one.",
-  KEY_EXPIRED: "Revoke it on the gateway (summit-edge keys revoke NAME), and make a new one.",
-  SCOPE_INSUFFICIENT: "Use a key of that scope: summit-edge keys create NAME --scope write",
 } as const;
 
 /** RFC 6750, section 3. */

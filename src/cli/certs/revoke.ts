@@ -110,6 +110,6 @@ function chosenBy({ device, server, serial }: RevokeOptions, { records }: SiteAu
     code: "CERTIFICATE_UNKNOWN",
     op: "certs.revoke",
     message: `no certificate of ${whose} was issued here`,
-    hint: "See which there are: summit-edge certs list.",
+    hint: "See which there are: summit-edge certs list",
   });
 }

@@ -128,7 +128,7 @@ export async function readSecret(
       code: "PASSPHRASE_EMPTY",
       op: "certs.readSecret",
       message: `${file} does not hold one line of text`,
-      hint: `Write the passphrase into it, on one line: openssl rand -base64 24 > ${file}`,
+      hint: `Write it there, on one line; a new one: openssl rand -base64 24 > ${file}`,
     });
   }
   if ((statSync(file).mode & 0o007) !== 0) warn(`everybody on this machine may read ${file}: chmod 600 ${file}`);

@@ -12,6 +12,8 @@ export interface FileFact {
   readonly key: string;
   readonly path: string;
   readonly kind: "certificate" | "authority" | "revocations" | "key" | "token" | "passwords" | "rules";
+  /** What to do where it is not there, if a command makes it. */
+  readonly madeBy?: string;
   /** Why it cannot be read: `ENOENT`, `EACCES`, …; `undefined` where it can. */
   readonly fault?: string;
   /** Who else may read or change a secret; `undefined` where nobody may. */
@@ -30,10 +32,10 @@ export function checkFile(file: FileFact, now: number, asDaemon: boolean): Findi
     return warn("files", `${key}: ${path} is not there, as systemd puts it there only for a service that runs`, hint);
   }
   if (fault === "ENOENT")
-    return fail("files", `${key}: ${path} does not exist`, `Put the file there, or correct ${key}.`);
+    return fail("files", `${key}: ${path} does not exist`, file.madeBy ?? `Put the file there, or correct ${key}.`);
   if (fault === "EACCES" && !asDaemon) return warn("files", `${key}: ${path} cannot be read by this user`, AS_DAEMON);
   if (fault !== undefined) {
-    const hint = "Give it to the daemon's user: chown, chmod 600.";
+    const hint = `Give it to the daemon's user: chown summit-edge ${path} && chmod 600 ${path}`;
     return fail("files", `${key}: ${path} cannot be read (${fault})`, hint);
   }
   if (kind === "revocations") return checkRevocations(file);

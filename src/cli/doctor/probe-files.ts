@@ -5,6 +5,7 @@ import { readFile, stat } from "node:fs/promises";
 import { environment } from "../../config/environment.ts";
 import type { Config, SerialPortConfig } from "../../config/schema.ts";
 import { daemonGroup, exposure, isCredential } from "../../config/secret-files.ts";
+import { makerOf } from "../../gateway-files.ts";
 import { parseAcl } from "../../identity/acl.ts";
 import { certificatesIn, x509In } from "../../identity/certificate-files.ts";
 import { parsePasswords } from "../../identity/passwords.ts";
@@ -49,7 +50,12 @@ function namedFiles({ mqtt, uplink, http }: Config): Named[] {
 
 export async function probeFiles(config: Config): Promise<FileFact[]> {
   const group = await daemonGroup(config.gateway.dataDir);
-  return await Promise.all(namedFiles(config).map((file) => probeFile(file, group)));
+  return await Promise.all(
+    namedFiles(config).map(async (file) => {
+      const madeBy = makerOf(file.path, config);
+      return { ...(await probeFile(file, group)), ...(madeBy !== undefined && { madeBy }) };
+    }),
+  );
 }
 
 async function probeFile(file: Named, group: number | undefined): Promise<FileFact> {
