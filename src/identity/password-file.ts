@@ -123,11 +123,14 @@ async function syncFolder(path: string): Promise<void> {
 }
 
 function unwritable(path: string, error: unknown): GatewayError {
+  const isFolderMissing = codeOf(error) === "ENOENT";
   return new GatewayError({
     code: "PASSWORD_FILE_UNWRITABLE",
     op: "passwords.write",
     message: `${path} cannot be written: ${codeOf(error) ?? messageOf(error)}`,
-    hint: "Run this as root; the folder that mqtt.passwordFile names must be there, and not one of systemd's credentials.",
+    hint: isFolderMissing
+      ? `The folder that mqtt.passwordFile names is not there; make it, and try again: mkdir -p ${dirname(path)}`
+      : "Run this as root; the folder that mqtt.passwordFile names must not be one of systemd's credentials.",
     cause: error,
   });
 }

@@ -99,6 +99,9 @@ export interface AcceptedClient {
   readonly name: string | undefined;
 }
 
+/** As the authority's index, `certs list` and the audit trail write it. */
+export const serialOf = ({ serialNumber }: Pick<X509Certificate, "serialNumber">): string => serialNumber.toLowerCase();
+
 export interface RefusedClient extends TlsRefusal {
   readonly accepted: false;
   /** What its certificate says of it, unverified. */
@@ -116,7 +119,7 @@ export function judgeClient(socket: TLSSocket, tls: ServerTls, now: number): Acc
   const commonName: unknown = socket.getPeerCertificate().subject?.CN;
   const name = typeof commonName === "string" ? commonName : undefined;
   const refused = refusalOf(socket, certificate, tls, now) ?? (name === undefined ? NO_NAME : undefined);
-  if (refused !== undefined) return { accepted: false, ...refused, name, serial: certificate.serialNumber };
+  if (refused !== undefined) return { accepted: false, ...refused, name, serial: serialOf(certificate) };
   return { accepted: true, certificate, name };
 }
 

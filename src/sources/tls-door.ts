@@ -8,7 +8,7 @@
 import type { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
 import { createServer, type Server, type TLSSocket } from "node:tls";
-import { judgeClient, type RefusedClient, refusalSince, type ServerTls } from "../identity/server-tls.ts";
+import { judgeClient, type RefusedClient, refusalSince, type ServerTls, serialOf } from "../identity/server-tls.ts";
 import { handshakeRefusal, type TlsRefusal } from "../identity/tls-refusals.ts";
 import type { Clock } from "../kernel/clock.ts";
 
@@ -66,7 +66,7 @@ export class TlsDoor {
     for (const [socket, { certificate, name }] of this.#guests) {
       const refusal = refusalSince(certificate, before, tls);
       if (refusal === undefined) continue;
-      this.#parts.expelled({ ...refusal, name, serial: certificate.serialNumber }, socket.remoteAddress);
+      this.#parts.expelled({ ...refusal, name, serial: serialOf(certificate) }, socket.remoteAddress);
       socket.destroy();
     }
   }

@@ -275,6 +275,7 @@ describe("certs revoke", { skip }, () => {
     const revoked = await certs("revoke", "mast-3");
     assert.equal(revoked.stderr, "");
     assert.match(revoked.stdout, /within ten seconds.*systemctl reload summit-edge\n$/);
+    assert.match((await certs("renew", "--server")).stdout, /within ten seconds.*systemctl reload summit-edge\n$/);
 
     listeners({ ...tls, crlFile }, tls);
     const still =

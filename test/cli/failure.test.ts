@@ -33,7 +33,8 @@ describe("hints", () => {
 
   test("stay as they are without one, where it is named already, and for what takes none", () => {
     assert.equal(failureText(thrown, false, ["keys", "list"]), `error: no\nhint: ${hint}\n`);
-    const named = "`summit-edge config check --config /b.yaml` looks again; systemctl reload summit-edge";
+    const named =
+      "`summit-edge config check --config /b.yaml` looks again, summit-edge config schema; systemctl reload summit-edge";
     assert.equal(pasteable(named, ["--config", "a.yaml"]), named);
   });
 });

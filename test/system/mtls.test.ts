@@ -64,7 +64,7 @@ function strangers(t: TestContext, gateway: MtlsGateway): Stranger[] {
 
 const serialOf = async (files: CertificateFiles): Promise<string> => {
   const { output } = await run("openssl", ["x509", "-in", files.certFile, "-noout", "-serial"]);
-  return output.trim().replace("serial=", "");
+  return output.trim().replace("serial=", "").toLowerCase();
 };
 
 async function isLetIn(t: TestContext, gateway: MtlsGateway, { clientId, files }: Stranger): Promise<boolean> {

@@ -5,7 +5,9 @@ import { chownSync, readFileSync, statSync } from "node:fs";
 import { isIP } from "node:net";
 import { dirname, join } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import type { Config } from "../../config/schema.ts";
 import { type Authority, readRequest, type SigningRequest } from "../../identity/authority.ts";
+import { certificateFiles } from "../../identity/certificate-files.ts";
 import { renewalDueAt } from "../../identity/certificate-life.ts";
 import type { Issued } from "../../identity/issued.ts";
 import { makeBundle } from "../../identity/pkcs12.ts";
@@ -14,6 +16,7 @@ import { writeDurably } from "../../kernel/durable-file.ts";
 import { codeOf, ExitStatus, GatewayError, messageOf } from "../../kernel/errors.ts";
 import { callerOf } from "../audit-trail.ts";
 import { json, table } from "../format.ts";
+import { WHEN_IN_FORCE } from "../in-force.ts";
 import { commonNameOf, gatewayNames, isDnsName } from "./names.ts";
 import {
   type CertsContext,
@@ -174,7 +177,7 @@ export async function deliver(
     caFile: folder.caFile,
     ...bundle,
   };
-  return { json: { ...summary(issued), ...paths }, text: deliveryText(issued, paths) };
+  return { json: { ...summary(issued), ...paths }, text: deliveryText(issued, paths, site.config) };
 }
 
 /** The daemon, not root, is to read the gateway's key: it goes to whoever owns the folder that the daemon's data is in. */
@@ -221,17 +224,28 @@ const LABELS: Readonly<Record<string, string>> = {
   pkcs12PasswordFile: "its password",
 };
 
-function deliveryText({ kind, name, notAfter, ...issued }: Issued, paths: Readonly<Record<string, string>>): string {
+/** What is to be done for the gateway to use its certificate: nothing, where the configuration names it already. */
+function nextForServer({ certFile, keyFile, caFile }: Readonly<Record<string, string>>, config: Config): string {
+  if (certificateFiles(config).some(({ path }) => path === certFile)) return WHEN_IN_FORCE;
+  const yaml = (files: Readonly<Record<string, string | undefined>>): string =>
+    Object.entries(files)
+      .flatMap(([key, path]) => (path === undefined ? [] : [`${key}: ${path}`]))
+      .join(", ");
+  const crlFile = caFile === undefined ? undefined : join(dirname(caFile), "ca.crl");
+  const listener = yaml({ clientCertificate: "required", certFile, keyFile, caFile, crlFile });
+  return `In the configuration, for a listener below mqtt.listeners:\n  tls: { ${listener} }\nand for the HTTP API off loopback, below http:\n  tls: { ${yaml({ certFile, keyFile })} }`;
+}
+
+function deliveryText(
+  { kind, name, notAfter, ...issued }: Issued,
+  paths: Readonly<Record<string, string>>,
+  config: Config,
+): string {
   const until = `valid until ${iso(notAfter).slice(0, 10)}`;
   const rows = Object.entries(paths).map(([key, path]) => [`  ${LABELS[key] ?? key}`, path]);
   if (kind === "server") {
     const names = [...(issued.dns ?? []), ...(issued.addresses ?? [])].join(", ");
-    const { certFile, keyFile, caFile } = paths;
-    const crlFile = caFile === undefined ? undefined : join(dirname(caFile), "ca.crl");
-    const lines = Object.entries({ certFile, keyFile, caFile, crlFile })
-      .flatMap(([key, path]) => (path === undefined ? [] : [`, ${key}: ${path}`]))
-      .join("");
-    return `The gateway's certificate, ${until}, for ${names}\n${table(rows)}In the configuration, below mqtt.listeners:\n  tls: { clientCertificate: required${lines} }\n`;
+    return `The gateway's certificate, ${until}, for ${names}\n${table(rows)}${nextForServer(paths, config)}\n`;
   }
   const next =
     paths.keyFile === undefined
