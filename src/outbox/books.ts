@@ -40,7 +40,7 @@ export interface RepairNotice {
 export interface FilePlaceNotice {
   readonly kind: "file-place";
   readonly file: string;
-  readonly place: "in-place" | "gone" | "replaced" | "log-gone";
+  readonly place: "in-place" | "gone" | "replaced" | "log-gone" | "overwritten";
   /** Why its content could not be kept. */
   readonly fault?: string;
   /** Under which name its content is kept beside the other file. */
@@ -66,7 +66,7 @@ export interface KeptState {
 export type Notice =
   | { readonly kind: "damaged"; readonly readings: number; readonly detail: string }
   | { readonly kind: "dead-letters-dropped"; readonly ids: readonly string[] }
-  /** The last stop was not a clean one: the file was looked through, and is whole. */
-  | { readonly kind: "checked"; readonly seconds: number }
+  /** The last stop was not a clean one, or another program has touched the file: it was looked through, and is whole. */
+  | { readonly kind: "checked"; readonly why: "unclean-stop" | "touched"; readonly seconds: number }
   | FilePlaceNotice
   | RepairNotice;

@@ -18,6 +18,7 @@ import { ClockHold } from "./clock-hold.ts";
 import type { Commit, Committed, NewBlock } from "./commit.ts";
 import { DamagedBlocks } from "./damaged-blocks.ts";
 import { type DeadLetterChange, type DeadLetterSelection, DeadLetters } from "./dead-letters.ts";
+import type { KnownBooks } from "./file-state.ts";
 import { Kept } from "./kept.ts";
 import { Leasing } from "./leasing.ts";
 import type { Ledger } from "./ledger.ts";
@@ -214,6 +215,11 @@ export class Engine {
    */
   dropOldestKept(): number {
     return this.#transaction(() => this.#kept.dropOldest());
+  }
+
+  /** Of these, what is known without a look into the file. */
+  known(): KnownBooks {
+    return { lastSeq: this.#lastSeq, ledgers: this.#ledgers };
   }
 
   /** Numbers after the last change. */

@@ -11,7 +11,8 @@
  * Invariants: nothing is acknowledged into a file that is not in its place; deliveries go on, and are in the copy. The copy is
  * made some pages at a time, so that a large file does not hold up the worker; it takes its name only when it is whole.
  *
- * It does not notice a file that is overwritten in place.
+ * A file that another program has written over in place (`file-content.ts`) cannot be put back: what is in memory and in the log is noted and
+ * kept for the next start, and the process ends.
  */
 import { linkSync, rmSync, statSync } from "node:fs";
 import { basename, dirname } from "node:path";
@@ -28,9 +29,13 @@ export type Place = FilePlaceNotice["place"];
 
 export interface FilePlaceParts {
   readonly file: string;
-  readonly store: Pick<Store, "copyTo" | "bringLogIn">;
+  readonly store: Pick<Store, "copyTo" | "bringLogIn" | "content">;
   readonly monotonic: () => number;
   readonly onNotice: (notice: FilePlaceNotice) => void;
+  /** Another program has written over it: it is not ours any more. */
+  readonly onOverwritten: () => void;
+  /** Another program has written to it, or only touched it: it may be damaged. */
+  readonly onTouched: () => void;
   /** The content is back in its place, in another file than the open one: nothing may be written any more. */
   readonly onPutBack: () => void;
 }
@@ -47,6 +52,7 @@ export class FilePlace {
   /** The open file is about to be closed: its content is kept as it is in the end. */
   #leaving = false;
   #notBefore = Number.NEGATIVE_INFINITY;
+  #gaveUp = false;
 
   /** Of a file that has just been opened. */
   constructor(parts: FilePlaceParts) {
@@ -63,15 +69,23 @@ export class FilePlace {
     if (place === "in-place") {
       this.#forget();
       this.#say({ place });
-    } else this.#rescue(place);
+    } else if (place === "overwritten") this.#giveUp();
+    else this.#rescue(place);
     return place;
+  }
+
+  /** As `look`, for that alone: whether another program has written over it. */
+  lookForOverwritten(): boolean {
+    if (this.#place() !== "overwritten") return false;
+    this.#giveUp();
+    return true;
   }
 
   /** Before the open file is closed: resolves once its content is kept, as far as that can be. Returns where the file was. */
   async leave(): Promise<Place> {
     await this.#working;
     const place = this.#place();
-    if (place === "in-place") return place;
+    if (place === "in-place" || place === "overwritten") return place;
     this.#notBefore = Number.NEGATIVE_INFINITY;
     this.#leaving = true;
     this.#rescue(place);
@@ -84,7 +98,8 @@ export class FilePlace {
       const identity = identityOf(this.#parts.file);
       if (identity === undefined) return "gone";
       if (identity !== this.#identity) return "replaced";
-      return this.#logIsOurs() ? "in-place" : "log-gone";
+      if (!this.#logIsOurs()) return "log-gone";
+      return this.#contentIsOurs() ? "in-place" : "overwritten";
     } catch {
       // A folder that may not be looked into says nothing of the file.
       return "in-place";
@@ -95,7 +110,24 @@ export class FilePlace {
     return this.#logIdentity === undefined || identityOf(`${this.#parts.file}-wal`) === this.#logIdentity;
   }
 
-  #rescue(place: Exclude<Place, "in-place">): void {
+  #contentIsOurs(): boolean {
+    const { content } = this.#parts.store;
+    const found = content?.look();
+    if (found === "touched") {
+      content?.noteTouched();
+      this.#parts.onTouched();
+    }
+    return found !== "overwritten";
+  }
+
+  #giveUp(): void {
+    if (this.#gaveUp) return;
+    this.#gaveUp = true;
+    this.#parts.onOverwritten();
+    this.#say({ place: "overwritten" });
+  }
+
+  #rescue(place: Exclude<Place, "in-place" | "overwritten">): void {
     const keptAlready = place === "replaced" && this.#keptAs !== undefined && !this.#leaving;
     if (this.#working !== undefined || keptAlready || this.#parts.monotonic() < this.#notBefore) return;
     if (place !== "replaced") this.#say({ place });
@@ -110,7 +142,7 @@ export class FilePlace {
       });
   }
 
-  async #keep(place: Exclude<Place, "in-place">): Promise<void> {
+  async #keep(place: Exclude<Place, "in-place" | "overwritten">): Promise<void> {
     if (place === "replaced") await this.#keepBeside();
     else if (place === "gone") await this.#putBack();
     else {

@@ -24,7 +24,13 @@ export type FileState = { readonly known?: KnownBooks } & (
   /** An unreadable place was met: the next start looks through the whole file before anything else. */
   | { readonly state: "suspect"; readonly reason: string }
   /** Damaged for certain: the next start repairs it. `attempts` counts the repairs that did not come to their end. */
-  | { readonly state: "damaged"; readonly reason: string; readonly attempts: number }
+  | {
+      readonly state: "damaged";
+      readonly reason: string;
+      readonly attempts: number;
+      /** By another program: what is in it is not ours, but for its log, and the books are as `known` has them. */
+      readonly overwritten?: true;
+    }
   /** A repaired file could not be opened either: no more is copied, until it can be. */
   | { readonly state: "repaired-in-vain"; readonly reason: string }
   /** A fresh file stands ready as `fresh`: the one in place is to be set aside under the name `aside`. */

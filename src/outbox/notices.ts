@@ -5,9 +5,14 @@ import type { Telemetry } from "../kernel/telemetry.ts";
 import type { FilePlaceNotice, Notice } from "./books.ts";
 
 const FILE_GONE = "outbox-file-gone";
+const TOUCHED =
+  "another program has written to the outbox's file, or touched it, while the gateway uses it: the file was checked, and is whole";
 
 function misplaced({ file, place, fault, keptAs }: FilePlaceNotice): string {
   const held = "nothing is acknowledged until that is mended, and deliveries go on";
+  if (place === "overwritten") {
+    return `another program has written over the outbox's file ${file} while the gateway uses it: the gateway ends, and sets the file aside at its next start. What the log still holds is salvaged, the rest counted as damaged. To put a backup back, use summit-edge outbox restore.`;
+  }
   if (place !== "replaced") {
     const wrong = `the outbox's file ${place === "gone" ? file : `${file}-wal`} was removed while the gateway uses it: ${held}`;
     return fault === undefined
@@ -53,7 +58,8 @@ export function teller({
       else conditions.raise("outbox", FILE_GONE, "failing", misplaced(notice));
     } else if (notice.kind === "checked") {
       const seconds = Math.round(notice.seconds * 1000) / 1000;
-      log.info({ seconds }, "the last stop was not a clean one: the outbox's file was checked, and is whole");
+      if (notice.why === "touched") log.warn({ seconds }, TOUCHED);
+      else log.info({ seconds }, "the last stop was not a clean one: the outbox's file was checked, and is whole");
     } else {
       log.warn({ ids: notice.ids }, "dead letters beyond outbox.maxDeadLetters were dropped, oldest first");
     }

@@ -15,6 +15,7 @@ import {
   isUnreadable,
   quickCheckApart,
 } from "./file-check.ts";
+import { OVERWRITTEN } from "./file-content.ts";
 import {
   type FileState,
   isUntouched,
@@ -185,6 +186,12 @@ export function noteFault(file: string, thrown: unknown): void {
 /** The file in use is damaged: the next start repairs it. */
 export function noteDamage(file: string, reason: string): void {
   note(file, { state: "damaged", reason, attempts: 0 });
+}
+
+/** Another program has written over the file in use, whose books were these: the next start makes a new one of what the log holds. */
+export function noteOverwritten(file: string, books: KnownBooks): void {
+  const state = { state: "damaged", reason: OVERWRITTEN, attempts: 0, known: books, overwritten: true } as const;
+  asFarAsPossible(() => writeState(file, state));
 }
 
 function note(file: string, state: FileState): void {

@@ -14,15 +14,18 @@ const HEADER_USER_VERSION = 60;
 
 export class Pages {
   readonly #fd: number;
+  readonly #logOnly: boolean;
   readonly #wal: Wal | undefined;
   /** Pages of the database, those that only the log holds included. */
   readonly count: number;
 
-  /** @throws the system's error where the file cannot be opened */
-  constructor(file: string) {
+  /** `logOnly`: the file itself is not to be believed, as if it could not be read. @throws the system's error where the file cannot be opened */
+  constructor(file: string, logOnly = false) {
     this.#fd = openSync(file, "r");
+    this.#logOnly = logOnly;
     this.#wal = readWal(`${file}-wal`);
-    this.count = Math.max(Math.ceil(fstatSync(this.#fd).size / PAGE_BYTES), this.#wal?.pageCount ?? 0);
+    const inFile = logOnly ? 0 : Math.ceil(fstatSync(this.#fd).size / PAGE_BYTES);
+    this.count = Math.max(inFile, this.#wal?.pageCount ?? 0);
   }
 
   /** The newest committed image of page `number` (from 1); the end of a file that was cut off reads as zeros. */
@@ -30,6 +33,7 @@ export class Pages {
     if (number < 1 || number > this.count) return undefined;
     const logged = this.#wal?.pages.get(number);
     if (logged !== undefined) return logged;
+    if (this.#logOnly) return undefined;
     const page = Buffer.alloc(PAGE_BYTES);
     try {
       readSync(this.#fd, page, 0, PAGE_BYTES, (number - 1) * PAGE_BYTES);
@@ -44,20 +48,20 @@ export class Pages {
     return this.page(1)?.readUInt32BE(HEADER_USER_VERSION) ?? 0;
   }
 
-  /** The free pages, and whether these are certainly all: what lies on them was deleted. */
+  /** The free pages, and whether all of these are certainly free: what lies on them was deleted. */
   freePages(): { pages: ReadonlySet<number>; complete: boolean } {
     const pages = new Set<number>();
     let next = this.page(1)?.readUInt32BE(HEADER_FREELIST) ?? 0;
     while (next !== 0) {
       const trunk = this.page(next);
-      if (trunk === undefined || pages.has(next)) return { pages, complete: false };
+      if (trunk === undefined || pages.has(next)) return { pages, complete: this.#logOnly };
       pages.add(next);
       const leaves = trunk.readUInt32BE(4);
       if (leaves > PAGE_BYTES / 4 - 2) return { pages, complete: false };
       for (let leaf = 0; leaf < leaves; leaf++) pages.add(trunk.readUInt32BE(8 + leaf * 4));
       next = trunk.readUInt32BE(0);
     }
-    return { pages, complete: pages.size === (this.page(1)?.readUInt32BE(HEADER_FREE_PAGES) ?? -1) };
+    return { pages, complete: this.#logOnly || pages.size === (this.page(1)?.readUInt32BE(HEADER_FREE_PAGES) ?? -1) };
   }
 
   close(): void {

@@ -37,9 +37,14 @@ export function repair(options: StoreOptions, reason: string): RepairReport {
   const { file } = options;
   const before = readState(file);
   const known = before?.known;
+  const overwritten = before?.state === "damaged" && before.overwritten === true;
   const attempts = before?.state === "damaged" ? before.attempts : 0;
   const note = (attempt: number): void =>
-    writeState(file, { state: "damaged", reason, attempts: attempt, ...(known !== undefined && { known }) });
+    writeState(file, {
+      ...{ state: "damaged", reason, attempts: attempt },
+      ...(known !== undefined && { known }),
+      ...(overwritten && { overwritten }),
+    });
   note(attempts + 1);
   const removed = removeOldest(file, "damaged", KEPT - 1);
   const fresh = `${file}.fresh`;
@@ -47,7 +52,7 @@ export function repair(options: StoreOptions, reason: string): RepairReport {
     remove(fresh);
     const there = existsSync(file);
     const givenUp = attempts >= MAX_ATTEMPTS;
-    const salvaged = givenUp || !there ? NOTHING : fill(file, fresh);
+    const salvaged = givenUp || !there ? NOTHING : fill(file, fresh, overwritten);
     const found = audited({ ...options, file: fresh }, salvaged, known);
     const aside = replace(file, fresh, "damaged", undefined);
     const { cutShort } = salvaged;
@@ -75,10 +80,12 @@ function audited(options: StoreOptions, salvaged: Salvage, known: KnownBooks | u
 
 const NOTHING: Salvage = { lanes: new Set(), doubtful: new Set(), cutShort: false };
 
-function fill(file: string, fresh: string): Salvage {
-  const damaged = new Pages(file);
+/** Of a file that another program has written over, only the log is ours; its ledger is older than what was known in the end. */
+function fill(file: string, fresh: string, overwritten: boolean): Salvage {
+  const damaged = new Pages(file, overwritten);
   try {
-    return salvage(damaged, fresh);
+    const salvaged = salvage(damaged, fresh);
+    return overwritten ? { ...salvaged, lanes: NOTHING.lanes } : salvaged;
   } finally {
     damaged.close();
   }

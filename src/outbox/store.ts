@@ -9,6 +9,7 @@ import { randomUUID } from "node:crypto";
 import { statSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import Database from "better-sqlite3";
+import { FileContent } from "./file-content.ts";
 import { KeptTable } from "./kept-table.ts";
 import type { Ledger } from "./ledger.ts";
 import { diskSpace, quotaNamed } from "./reserve.ts";
@@ -123,6 +124,8 @@ export class Store {
   readonly outboxId: string;
   /** Delivered blocks that are kept for replay. */
   readonly kept: KeptTable;
+  /** Whether the file is as this process has written it; not of one that is only looked at. */
+  readonly content: FileContent | undefined;
 
   /**
    * Opens or creates the file and brings its schema up to date.
@@ -141,6 +144,7 @@ export class Store {
         this.kept = new KeptTable(this.#db);
         this.outboxId = "";
         this.boot = 0;
+        this.content = undefined;
         this.#readOffsets();
         return;
       }
@@ -151,6 +155,7 @@ export class Store {
       this.outboxId = this.#identify();
       this.boot = this.#numberBoot(options.bootId);
       this.#readOffsets();
+      this.content = new FileContent(options.file);
     } catch (fault) {
       this.#db.close();
       throw fault;
@@ -178,6 +183,7 @@ export class Store {
   close(): void {
     this.#db.close();
     this.#beside?.close();
+    this.content?.close();
   }
 
   /** On a full disk: the log is to stay when this is closed, for the fates of the next run. Somebody else would take its space. */
@@ -351,12 +357,16 @@ export class Store {
     }
   }
 
-  /** Brings the WAL's pages into the file, so that the next commit writes over the WAL. */
+  /** Brings the WAL's pages into the file, so that the next commit writes over the WAL; not into what another program has put there. */
   checkpoint(): void {
+    // What is committed is safe in the log: whoever looks next ends the process.
+    if (this.content?.look() === "overwritten") return;
     try {
       this.#statements.checkpoint.get();
     } catch (fault) {
       throw quotaNamed(fault, this.#file);
+    } finally {
+      this.content?.noteWritten();
     }
   }
 

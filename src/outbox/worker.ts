@@ -10,11 +10,13 @@ import type { ClockQuality } from "../observation/observation.ts";
 import type { Commit } from "./commit.ts";
 import { DataDirLock } from "./data-dir-lock.ts";
 import { Engine } from "./engine.ts";
-import { FilePlace } from "./file-place.ts";
+import { quickCheckApart } from "./file-check.ts";
+import { overwritten, withdrawLog } from "./file-content.ts";
+import { FilePlace, type Place } from "./file-place.ts";
 import { FullDisk, makeRoomToOpen } from "./full-disk.ts";
 import { peek } from "./inspection.ts";
 import { newestIds } from "./newest-ids.ts";
-import { noteDamage, noteFault, openChecked } from "./opening.ts";
+import { noteDamage, noteFault, noteOverwritten, openChecked } from "./opening.ts";
 import type { CommitOutcome, FaultReport, Operation, Operations, Reply, Request, WorkerSettings } from "./protocol.ts";
 import { repairText } from "./repair.ts";
 import { diskSpace, Reserve } from "./reserve.ts";
@@ -27,11 +29,19 @@ if (port === null) throw new Error("the outbox's worker runs in a worker thread 
 const settings = workerData as WorkerSettings;
 const file = resolve(settings.dataDir, settings.file);
 
+/** Between two checks of the whole file while it is in use: where its time changes by itself, it is not read all day. */
+const CHECK_AGAIN_MS = 600_000;
+
 function say(reply: Reply, transfer: ArrayBuffer[] = []): void {
   port?.postMessage(reply, transfer);
 }
 
+/** The open file's. */
+let place: FilePlace | undefined;
+
 function report(thrown: unknown): FaultReport {
+  // A file that another program has written over looks like a damaged one, and is repaired in another way.
+  if (classify(thrown) === "io-error") place?.lookForOverwritten();
   noteFault(file, thrown);
   return { fault: classify(thrown), code: codeOf(thrown), message: messageOf(thrown) };
 }
@@ -61,6 +71,36 @@ function build(store: Store): Built {
   return { engine, recentIds: newestIds(store, settings.recentIds), disk };
 }
 
+function damageFound(fault: string): void {
+  noteDamage(file, fault);
+  say({ kind: "damage-found", detail: fault });
+}
+
+/** For the repair. Where the disk has no room for it, the log stays where SQLite may bring it into the other content. */
+function keepLogApart(): void {
+  try {
+    withdrawLog(file);
+  } catch (fault) {
+    if (classify(fault) === "io-error") throw fault;
+  }
+}
+
+let checkedAgainAt = Number.NEGATIVE_INFINITY;
+
+/** The whole file, because somebody else has written to it, or touched it. What they did meanwhile is looked for only the next time. */
+async function checkAgain(): Promise<void> {
+  const from = systemClock.monotonic();
+  if (from - checkedAgainAt < CHECK_AGAIN_MS) return;
+  checkedAgainAt = from;
+  const check = await quickCheckApart(file, undefined);
+  if (!check.done) return;
+  if (check.fault !== undefined) damageFound(`another program has written to it: ${check.fault}`);
+  else {
+    const seconds = (systemClock.monotonic() - from) / 1000;
+    say({ kind: "notice", notice: { kind: "checked", why: "touched", seconds } });
+  }
+}
+
 interface Opened {
   readonly lock: DataDirLock;
   readonly store: Store;
@@ -84,17 +124,21 @@ async function open(): Promise<Opened | undefined> {
       if (check === undefined) return;
       const { fault, seconds } = check;
       if (fault === undefined) {
-        say({ kind: "notice", notice: { kind: "checked", seconds } });
+        say({ kind: "notice", notice: { kind: "checked", why: "unclean-stop", seconds } });
         return;
       }
-      noteDamage(file, fault);
-      say({ kind: "damage-found", detail: fault });
+      damageFound(fault);
     });
-    const place = new FilePlace({
+    place = new FilePlace({
       file,
       store,
       monotonic: systemClock.monotonic,
       onNotice: (notice) => say({ kind: "notice", notice }),
+      onOverwritten: () => {
+        noteOverwritten(file, engine.known());
+        keepLogApart();
+      },
+      onTouched: () => void checkAgain(),
       onPutBack: () => {
         putBack = true;
         say({ kind: "put-back", file });
@@ -113,25 +157,38 @@ let putBack = false;
 
 const opened = await open();
 
+/** Where it is. @throws where another program has written over it: nothing of it is to be read or written any more */
+function lookFor({ place }: Opened): Place {
+  const found = place.look();
+  if (found === "overwritten") throw overwritten(file);
+  return found;
+}
+
 /** Where the file is not in its place, fates are written and readings wait. */
-function commit({ disk, place }: Opened, takes: Commit): Omit<CommitOutcome, "seconds"> {
-  if (place.look() === "in-place") return disk.commit(takes);
+function commit(opened: Opened, takes: Commit): Omit<CommitOutcome, "seconds"> {
+  const { disk } = opened;
+  if (lookFor(opened) === "in-place") return disk.commit(takes);
   const { diskFull } = disk.commit({ ...takes, blocks: [] });
   return { stored: 0, diskFull, ...(takes.blocks.length > 0 && { hold: "file-gone" as const }) };
 }
 
 /** Closes the file; where it is not in its place any more, its content is kept first. */
 async function end({ lock, store, engine, disk, place, close }: Opened, clock: ClockQuality): Promise<void> {
+  if (place.lookForOverwritten()) {
+    engine.end();
+    lock.release();
+    return;
+  }
   disk.noteTime(clock);
   engine.end();
   const left = await place.leave();
   if (left === "in-place" && diskSpace(file).free < store.sizes.reserveBytes) store.keepLog();
-  close(left !== "replaced");
+  if (!place.lookForOverwritten()) close(left !== "replaced");
   lock.release();
 }
 
 function perform(opened: Opened, request: Exclude<Request, { op: "close" }>): Operations[Operation]["gives"] {
-  const { store, engine, disk, place } = opened;
+  const { store, engine, disk } = opened;
   switch (request.op) {
     case "commit": {
       const from = systemClock.monotonic();
@@ -139,9 +196,10 @@ function perform(opened: Opened, request: Exclude<Request, { op: "close" }>): Op
       return { ...outcome, seconds: (systemClock.monotonic() - from) / 1000 };
     }
     case "tend":
-      place.look();
+      lookFor(opened);
       return disk.tend(request.takes.clock);
     case "lease":
+      lookFor(opened);
       return disk.run(() => engine.lease(request.takes));
     case "fixClock":
       disk.run(() => engine.fixClock(request.takes.offsetMs));

@@ -21,7 +21,11 @@ test("an unclean stop whose file is whole is told to the log, and is no conditio
   const lines: string[] = [];
   const log = pino({ level: "info" }, { write: (line: string) => lines.push(line) });
   const conditions = new Conditions({ now: () => 0 }, log);
-  teller({ telemetry: { log, metrics: new Registry() }, conditions })({ kind: "checked", seconds: 1.23456 });
+  teller({ telemetry: { log, metrics: new Registry() }, conditions })({
+    kind: "checked",
+    why: "unclean-stop",
+    seconds: 1.23456,
+  });
   const { level, seconds, msg } = JSON.parse(lines[0] ?? "{}");
   assert.deepEqual([lines.length, level, seconds], [1, 30, 1.235]);
   assert.match(msg, /not a clean one.*checked.*whole/);
