@@ -71,7 +71,7 @@ export class Engine {
   readonly #damaged: DamagedBlocks;
   readonly #leasing: Leasing;
   readonly #settling: Settling;
-  #ledgers: Ledger[];
+  #ledgers: readonly Ledger[];
   #lastSeq: number;
   #figures: Figures;
 
@@ -116,18 +116,22 @@ export class Engine {
   }
 
   /**
-   * Settles leases and stores new readings, as many as there is room for and one transaction holds. Durable once this has
-   * returned.
+   * Settles leases and stores new readings, as many as there is room for and one transaction holds. Durable once `durable` is
+   * called, with the ledger as it is then; the other numbers, and a checkpoint that is due, take until this has returned.
    */
-  commit(commit: Commit): Committed {
-    const { effects, ...committed } = this.#transaction(() => {
+  commit(commit: Commit, durable?: (committed: Committed) => void): Committed {
+    const { effects, ...committed } = this.#transact(() => {
       // Settled blocks go first: the pages they free are written again in this same transaction.
       const settled = commit.settlements.flatMap(({ lease, settlement }) => this.#settle(lease, settlement));
       const inserted = this.#insert(commit.blocks);
       if (commit.duplicates > 0) this.#store.addToLedger(0, { duplicates: commit.duplicates });
       return { ...inserted, effects: [...settled, ...inserted.effects] };
     });
-    this.#follow(effects);
+    for (const effect of effects) effect();
+    this.#count();
+    durable?.(committed);
+    this.#store.checkpointIfDue();
+    this.#refresh();
     return committed;
   }
 
@@ -254,6 +258,12 @@ export class Engine {
 
   /** A transaction, what is to be said once it is made, and a checkpoint where that is due. */
   #transaction<T>(change: () => T): T {
+    const result = this.#transact(change);
+    this.#store.checkpointIfDue();
+    return result;
+  }
+
+  #transact<T>(change: () => T): T {
     const undo = [this.#letters.remember(), this.#kept.remember()];
     let result: T;
     try {
@@ -265,7 +275,6 @@ export class Engine {
     }
     const ids = this.#letters.takeDropped();
     if (ids.length > 0) this.#options.onNotice({ kind: "dead-letters-dropped", ids });
-    this.#store.checkpointIfDue();
     return result;
   }
 
@@ -349,9 +358,13 @@ export class Engine {
     };
   }
 
-  #refresh(): void {
+  #count(): void {
     this.#ledgers = this.#store.ledgers();
     this.#lastSeq = this.#store.lastSeq();
+  }
+
+  #refresh(): void {
+    this.#count();
     this.#figures = this.#measure();
     this.#queue.endFinishedPasses();
   }

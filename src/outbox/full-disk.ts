@@ -31,14 +31,22 @@ export class FullDisk {
     this.#freeInFile = freeInFile;
   }
 
-  /** `Engine#commit`; on a full disk the fates alone. Throws SQLite's own error where not even they could be written. */
-  commit(commit: Commit): Omit<CommitOutcome, "seconds"> {
+  /**
+   * `Engine#commit`; on a full disk the fates alone. Throws SQLite's own error where not even they could be written. `durable` is told
+   * of a commit that stored all as soon as it has, before what is then left to do.
+   */
+  commit(commit: Commit, durable?: (outcome: Omit<CommitOutcome, "seconds">) => void): Omit<CommitOutcome, "seconds"> {
     if (commit.blocks.length > 0 && !this.#secured()) return this.#fatesOnly(commit);
     let committed: Committed;
+    let told = false;
     try {
-      committed = this.#engine.commit(commit);
+      committed = this.#engine.commit(commit, ({ stored }) => {
+        if (stored < commit.blocks.length || !this.#reserve.held) return;
+        told = true;
+        durable?.({ stored, diskFull: false });
+      });
     } catch (fault) {
-      if (classify(fault) !== "disk-full") throw fault;
+      if (told || classify(fault) !== "disk-full") throw fault;
       return this.#fatesOnly(commit);
     }
     const { stored, full } = committed;

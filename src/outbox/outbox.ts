@@ -132,6 +132,7 @@ export class Outbox implements BatchSource, ReplaySource {
         notice: teller(context),
         damageFound: (detail) => outbox.#fatal(new Error(`the outbox's file is damaged: ${detail}`), true),
         putBack: (file) => outbox.#fatal(putBack(file), true),
+        failed: (fault) => outbox.#fatal(fault, fault.report.fault === "io-error"),
         died: (error) => outbox.#fatal(error, false),
       },
     );

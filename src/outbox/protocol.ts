@@ -87,5 +87,8 @@ export type Reply =
   /** The file was found damaged: the process ends, and the next start repairs it. */
   | { readonly kind: "damage-found"; readonly detail: string }
   | { readonly kind: "done"; readonly id: number; readonly gives: unknown; readonly books: Books }
+  /** Numbers that have changed since the last answer. */
+  | { readonly kind: "books"; readonly books: Books }
+  /** The operation may have been answered already: a commit is, before all that it brings is done. */
   | { readonly kind: "failed"; readonly id: number; readonly fault: FaultReport }
   | { readonly kind: "notice"; readonly notice: Notice };

@@ -11,7 +11,7 @@ import { crc32 } from "node:zlib";
 import Database from "better-sqlite3";
 import { FileContent } from "./file-content.ts";
 import { KeptTable } from "./kept-table.ts";
-import type { Ledger } from "./ledger.ts";
+import { addLedgers, type Ledger } from "./ledger.ts";
 import { diskSpace, quotaNamed } from "./reserve.ts";
 import { type BlockClock, restamped } from "./restamp.ts";
 import { PAGE_BYTES, type Sizes, sizesFor } from "./sizes.ts";
@@ -120,6 +120,12 @@ export class Store {
   #beside: Database.Database | undefined;
   /** Wall time less monotonic time of the boots whose clock came to be known, ms. */
   readonly #offsets = new Map<string, number>();
+  /**
+   * The ledger as this connection has left it, which is the only one that writes: reading it back after each commit costs more than
+   * changing it. `undefined` where it has to be read.
+   */
+  #counted: Counted | undefined;
+  readonly #readOnly: boolean;
   /** Random, made with the file: names this outbox for ever, so that a replaced one never repeats an idempotency key. */
   readonly outboxId: string;
   /** Delivered blocks that are kept for replay. */
@@ -134,6 +140,7 @@ export class Store {
   constructor(options: StoreOptions) {
     this.#file = options.file;
     const readOnly = options.readOnly === true;
+    this.#readOnly = readOnly;
     this.sizes = sizesFor(options.maxBytes, diskSpace(options.file).total);
     this.#bootId = options.bootId;
     this.#db = new Database(options.file, { timeout: BUSY_TIMEOUT_MS, readonly: readOnly, fileMustExist: readOnly });
@@ -204,6 +211,7 @@ export class Store {
       this.#bootOwed = false;
       return result;
     } catch (fault) {
+      this.#counted = undefined;
       if (this.#db.inTransaction) this.#db.exec("ROLLBACK");
       throw quotaNamed(fault, this.#file);
     }
@@ -211,12 +219,14 @@ export class Store {
 
   /** The last sequence number that was given away; 0 for none. */
   lastSeq(): number {
-    return (this.#statements.lastSeq.get() as { seq: number }).seq;
+    return this.#count.lastSeq;
   }
 
   /** Notes that sequence numbers up to `seq` have been given away to a lane. */
   setLastSeq(lane: number, seq: number): void {
+    const { ledgers, lastSeq } = this.#count;
     this.#statements.setLastSeq.run(seq, lane);
+    this.#counted = seq < lastSeq ? undefined : { ledgers, lastSeq: seq };
   }
 
   insertBlock(block: Block): void {
@@ -270,12 +280,27 @@ export class Store {
   }
 
   addToLedger(lane: number, delta: LedgerDelta): void {
-    this.#statements.addToLedger.run({ ...NO_CHANGE, ...delta, lane });
+    const { ledgers, lastSeq } = this.#count;
+    const change: Ledger = { ...NO_CHANGE, ...delta };
+    this.#statements.addToLedger.run({ ...change, lane });
+    this.#counted = {
+      ledgers: ledgers.map((row, index) => (index === lane ? addLedgers(row, change) : row)),
+      lastSeq,
+    };
   }
 
   /** The ledger's rows, by lane. */
-  ledgers(): Ledger[] {
-    return this.#statements.ledgers.all() as Ledger[];
+  ledgers(): readonly Ledger[] {
+    return this.#count.ledgers;
+  }
+
+  /** Within a transaction as it stands. */
+  get #count(): Counted {
+    if (this.#counted !== undefined && !this.#readOnly) return this.#counted;
+    const ledgers = this.#statements.ledgers.all() as Ledger[];
+    const lastSeq = (this.#statements.lastSeq.get() as { seq: number }).seq;
+    this.#counted = { ledgers, lastSeq };
+    return this.#counted;
   }
 
   /** The boots of which something was noted, in order. */
@@ -408,6 +433,12 @@ export class Store {
     }
     return id;
   }
+}
+
+/** The ledger's rows, by lane, and the last sequence number that was given away. */
+interface Counted {
+  readonly ledgers: readonly Ledger[];
+  readonly lastSeq: number;
 }
 
 const NO_CHANGE = {

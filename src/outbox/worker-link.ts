@@ -16,13 +16,15 @@ export class WorkerFault extends Error {
 }
 
 export interface WorkerLinkEvents {
-  /** New numbers, with every answer; called before the answer's own promise settles. */
+  /** New numbers, with every answer and when there are more; called before the answer's own promise settles. */
   books(books: Books): void;
   notice(notice: Notice): void;
   /** The file is damaged; the next start repairs it. */
   damageFound(detail: string): void;
   /** The file was removed while it was open; what it held is in its place again, for the next start. */
   putBack(file: string): void;
+  /** What an operation had to do after its answer could not be done. */
+  failed(fault: WorkerFault): void;
   /** The thread ended by itself. */
   died(error: Error): void;
 }
@@ -90,7 +92,9 @@ export class WorkerLink {
     await this.#worker.terminate();
   }
 
-  #receive(reply: Extract<Reply, { kind: "done" | "failed" | "notice" | "damage-found" | "put-back" }>): void {
+  #receive(
+    reply: Extract<Reply, { kind: "done" | "books" | "failed" | "notice" | "damage-found" | "put-back" }>,
+  ): void {
     if (reply.kind === "damage-found") {
       this.#events.damageFound(reply.detail);
       return;
@@ -103,10 +107,16 @@ export class WorkerLink {
       this.#events.notice(reply.notice);
       return;
     }
+    if (reply.kind === "books") {
+      this.#events.books(reply.books);
+      return;
+    }
     const pending = this.#pending.get(reply.id);
     this.#pending.delete(reply.id);
     if (reply.kind === "failed") {
-      pending?.reject(new WorkerFault(reply.fault));
+      const fault = new WorkerFault(reply.fault);
+      if (pending === undefined) this.#events.failed(fault);
+      else pending.reject(fault);
       return;
     }
     this.#events.books(reply.books);

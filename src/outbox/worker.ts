@@ -164,10 +164,36 @@ function lookFor({ place }: Opened): Place {
   return found;
 }
 
+/** Numbers that were not known yet when a commit was answered go with the next answer; where none comes so soon, by themselves. */
+const BOOKS_DELAY_MS = 5;
+let cancelBooks: (() => void) | undefined;
+
+function answer({ engine }: Opened, { id }: Request, gives: Operations[Operation]["gives"]): void {
+  cancelBooks?.();
+  say({ kind: "done", id, gives, books: engine.books() });
+}
+
+function commitAndAnswer(opened: Opened, request: Extract<Request, { op: "commit" }>): void {
+  const from = systemClock.monotonic();
+  let answered = false;
+  const done = (outcome: Omit<CommitOutcome, "seconds">): void => {
+    if (answered) return;
+    answered = true;
+    answer(opened, request, { ...outcome, seconds: (systemClock.monotonic() - from) / 1000 });
+  };
+  const outcome = commit(opened, request.takes, done);
+  if (!answered) done(outcome);
+  else cancelBooks = systemClock.after(BOOKS_DELAY_MS, () => say({ kind: "books", books: opened.engine.books() }));
+}
+
 /** Where the file is not in its place, fates are written and readings wait. */
-function commit(opened: Opened, takes: Commit): Omit<CommitOutcome, "seconds"> {
+function commit(
+  opened: Opened,
+  takes: Commit,
+  durable: (outcome: Omit<CommitOutcome, "seconds">) => void,
+): Omit<CommitOutcome, "seconds"> {
   const { disk } = opened;
-  if (lookFor(opened) === "in-place") return disk.commit(takes);
+  if (lookFor(opened) === "in-place") return disk.commit(takes, durable);
   const { diskFull } = disk.commit({ ...takes, blocks: [] });
   return { stored: 0, diskFull, ...(takes.blocks.length > 0 && { hold: "file-gone" as const }) };
 }
@@ -187,14 +213,12 @@ async function end({ lock, store, engine, disk, place, close }: Opened, clock: C
   lock.release();
 }
 
-function perform(opened: Opened, request: Exclude<Request, { op: "close" }>): Operations[Operation]["gives"] {
+function perform(
+  opened: Opened,
+  request: Exclude<Request, { op: "commit" | "close" }>,
+): Operations[Operation]["gives"] {
   const { store, engine, disk } = opened;
   switch (request.op) {
-    case "commit": {
-      const from = systemClock.monotonic();
-      const outcome = commit(opened, request.takes);
-      return { ...outcome, seconds: (systemClock.monotonic() - from) / 1000 };
-    }
     case "tend":
       lookFor(opened);
       return disk.tend(request.takes.clock);
@@ -235,9 +259,12 @@ if (opened !== undefined) {
   port.on("message", async (request: Request) => {
     if (putBack) return;
     try {
-      const gives = request.op === "close" ? await end(opened, request.takes.clock) : perform(opened, request);
-      say({ kind: "done", id: request.id, gives, books: opened.engine.books() });
-      if (request.op === "close") port.close();
+      if (request.op === "commit") commitAndAnswer(opened, request);
+      else if (request.op === "close") {
+        await end(opened, request.takes.clock);
+        answer(opened, request, undefined);
+        port.close();
+      } else answer(opened, request, perform(opened, request));
     } catch (thrown) {
       say({ kind: "failed", id: request.id, fault: report(thrown) });
     }
