@@ -31,6 +31,7 @@ import { probeDaemon, probeOutboxFile } from "./doctor/probe-daemon.ts";
 import { probeFiles, probeSerial } from "./doctor/probe-files.ts";
 import { probeClock, probeDataDir, probeFileSystem } from "./doctor/probe-host.ts";
 import { probePorts, probeUplink } from "./doctor/probe-network.ts";
+import { addDoctorSerialCommand } from "./doctor-serial.ts";
 import { json, printable } from "./format.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 
@@ -41,7 +42,7 @@ interface DoctorOptions {
 
 /** Adds `summit-edge doctor`. */
 export function addDoctorCommand(program: Command, terminal: Terminal = processTerminal): void {
-  program
+  const command = program
     .command("doctor")
     .description(
       "look for what is wrong (ports, permissions, disk, clock, certificates, uplink) and say how to mend it",
@@ -53,6 +54,7 @@ export function addDoctorCommand(program: Command, terminal: Terminal = processT
       "\nIt changes nothing, sends no reading and does not disturb a running daemon. Exit status 1 where something fails.\n\nExample:\n  sudo summit-edge doctor --config /etc/summit-edge/gateway.yaml",
     )
     .action((options: DoctorOptions) => doctor(options, terminal));
+  addDoctorSerialCommand(command, terminal);
 }
 
 async function doctor(options: DoctorOptions, terminal: Terminal): Promise<void> {

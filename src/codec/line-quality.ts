@@ -69,12 +69,18 @@ export class LineQuality {
   }
 }
 
-/** Seven bits with a parity bit, read as eight: text but for the highest bit. */
 function parityAdvice(heard: Uint8Array, { dataBits, parity }: LineSpeed): string | undefined {
-  if (dataBits !== 8 || parity !== "none" || shareOf(heard, (byte) => isText(byte & 0x7f)) < 0.98) return undefined;
+  const found = dataBits === 8 && parity === "none" ? hiddenParity(heard) : undefined;
+  return found && `without their highest bit they are; set dataBits: 7 and parity: ${found}`;
+}
+
+/** The parity of seven-bit text that was read as eight bits without: text but for the highest bit, which is the parity bit. */
+export function hiddenParity(heard: Uint8Array): "even" | "odd" | undefined {
+  const isPlain = heard.every((byte) => byte < 0x80);
+  if (heard.length === 0 || isPlain || shareOf(heard, (byte) => isText(byte & 0x7f)) < 0.98) return undefined;
   const even = shareOf(heard, (byte) => onesOf(byte) % 2 === 0);
   if (even < 0.95 && even > 0.05) return undefined;
-  return `without their highest bit they are; set dataBits: 7 and parity: ${even > 0.5 ? "even" : "odd"}`;
+  return even > 0.5 ? "even" : "odd";
 }
 
 function shareOf(bytes: Uint8Array, holds: (byte: number) => boolean): number {

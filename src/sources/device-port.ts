@@ -271,7 +271,7 @@ async function faultOfOpening(path: string, error: unknown): Promise<PortFault> 
 const GROUP_MAY_READ_AND_WRITE = 0o060;
 
 /** Which group the device belongs to, and how to get in. */
-async function permissionAdvice(path: string): Promise<string> {
+export async function permissionAdvice(path: string): Promise<string> {
   const refusal = `permission denied on ${path}`;
   const device = await stat(path).catch(() => undefined);
   if (device === undefined) return `${refusal}: the gateway may not look into its folder`;
@@ -284,7 +284,7 @@ async function permissionAdvice(path: string): Promise<string> {
 }
 
 /** The group's name after group(5), or its number where it has none. */
-async function groupName(gid: number): Promise<string> {
+export async function groupName(gid: number): Promise<string> {
   const groups = await readFile("/etc/group", "utf8").catch(() => "");
   const entry = groups.split("\n").find((line) => line.split(":")[2] === String(gid));
   return entry?.split(":")[0] ?? String(gid);

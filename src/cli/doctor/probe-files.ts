@@ -11,6 +11,7 @@ import { certificatesIn, x509In } from "../../identity/certificate-files.ts";
 import { parsePasswords } from "../../identity/passwords.ts";
 import { codeOf } from "../../kernel/errors.ts";
 import { fits, usbSerialPorts } from "../../kernel/usb-serial.ts";
+import { groupName } from "../../sources/device-port.ts";
 import type { FileFact, SerialFact } from "./check-files.ts";
 import { faultOf } from "./probe-host.ts";
 
@@ -119,19 +120,12 @@ export async function probeSerial(port: SerialPortConfig, openPorts: ReadonlySet
   const found = await stat(path).catch(() => undefined);
   if (found === undefined) return { name, path, state: "missing" };
   if (!found.isCharacterDevice()) return { name, path, state: "no-device" };
-  const group = await groupName(found.gid);
   const denied = (await faultOf(path, constants.R_OK | constants.W_OK)) !== undefined;
-  return { name, path, state: denied ? "denied" : "usable", ...(group === undefined ? {} : { group }) };
+  return { name, path, state: denied ? "denied" : "usable", group: await groupName(found.gid) };
 }
 
 /** The device file of a port that is named by its USB attributes, where exactly one fits. */
 async function matched({ match = {} }: SerialPortConfig): Promise<string | undefined> {
   const fitting = (await usbSerialPorts()).filter((port) => fits(port, match));
   return fitting.length === 1 ? fitting[0]?.path : undefined;
-}
-
-async function groupName(gid: number): Promise<string | undefined> {
-  const groups = await readFile("/etc/group", "utf8").catch(() => "");
-  const line = groups.split("\n").find((entry) => entry.split(":")[2] === String(gid));
-  return line?.split(":")[0];
 }

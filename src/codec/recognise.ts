@@ -1,0 +1,89 @@
+/**
+ * What a device speaks, guessed from what was heard of it: framings and codecs are tried, and those that make sense of the bytes are
+ * told with how sure that is. Pure.
+ *
+ * A guess is tried with the very framer and decoder that a port so configured would have, on the very bytes. What proves it, from
+ * the strongest to the weakest: a checksum that fits again and again, a form that no accident has (objects, columns), the same
+ * beginning and length, a pause.
+ */
+import { createDecoder } from "./pipeline.ts";
+import { pipelineFaults } from "./pipeline-config.ts";
+import { binaryGuesses } from "./recognise-binary.ts";
+import { framesOf, type Guess, type HeardPiece, type Proof, pipelineOf } from "./recognise-guess.ts";
+import { textGuesses } from "./recognise-text.ts";
+
+export interface Recognition extends Guess {
+  /** `sure`: no accident; `likely`; `perhaps`. */
+  readonly certainty: "sure" | "likely" | "perhaps";
+  /** Frames of which the codec could make something. */
+  readonly frames: number;
+  /** Bytes of the others and of noise, of all that was heard: 0 to 1. */
+  readonly rest: number;
+  /** The first readings, `MOST_SAMPLES` at most. */
+  readonly samples: readonly object[];
+}
+
+const MOST_SAMPLES = 3;
+/** Of so many bytes enough can be told. */
+const MOST_BYTES = 65_536;
+
+const CERTAINTIES = ["sure", "likely", "perhaps"] as const;
+const PROOFS = ["checksum", "form", "likeness", "pause"] as const;
+
+/** What was heard may be, the best guess first; none where nothing makes sense of it. Takes well below a second. */
+export async function recognise(heard: readonly HeardPiece[]): Promise<Recognition[]> {
+  const pieces = newest(heard);
+  const found: Recognition[] = [];
+  for (const guess of [...textGuesses(pieces), ...binaryGuesses(pieces)]) {
+    const recognition = await tryOut(guess, pieces);
+    if (recognition !== undefined) found.push(recognition);
+  }
+  return found.sort(byWorth);
+}
+
+function byWorth(one: Recognition, other: Recognition): number {
+  return (
+    CERTAINTIES.indexOf(one.certainty) - CERTAINTIES.indexOf(other.certainty) ||
+    PROOFS.indexOf(one.proof) - PROOFS.indexOf(other.proof) ||
+    one.rest - other.rest ||
+    other.frames - one.frames
+  );
+}
+
+function newest(heard: readonly HeardPiece[]): readonly HeardPiece[] {
+  let [bytes, from] = [0, heard.length];
+  while (from > 0 && bytes < MOST_BYTES) bytes += heard[--from]?.bytes.length ?? 0;
+  return heard.slice(from);
+}
+
+async function tryOut(guess: Guess, pieces: readonly HeardPiece[]): Promise<Recognition | undefined> {
+  const config = pipelineOf(guess.keys);
+  if (pipelineFaults(config).length > 0) return undefined;
+  const decoder = await createDecoder(config);
+  let [good, ignored, badBytes] = [0, 0, 0];
+  const samples: object[] = [];
+  const frames = framesOf(config, pieces);
+  for (const [at, frame] of frames.entries()) {
+    const { kind, ...decoded } =
+      frame.kind === "frame" ? decoder.decode(frame.bytes, 0, 0) : ({ kind: "refused" } as const);
+    if (kind === "ignored") ignored++;
+    if (kind !== "refused") good++;
+    // Listening began in the middle of it.
+    else if (at > 0) badBytes += frame.kind === "frame" ? frame.bytes.length : frame.length;
+    if ("payload" in decoded && samples.length < MOST_SAMPLES) samples.push(decoded.payload);
+  }
+  // A decoder that takes no notice of anything has understood nothing.
+  if (good === 0 || (guess.proof !== "checksum" && ignored === good)) return undefined;
+  const total = pieces.reduce((sum, { bytes }) => sum + bytes.length, 0);
+  const rest = Math.min(1, badBytes / total);
+  return { ...guess, certainty: certaintyOf(guess.proof, good, rest), frames: good, rest, samples };
+}
+
+/** So many frames are no accident any more. */
+const ENOUGH = { checksum: 2, form: 3, likeness: 3, pause: 3 } as const satisfies Record<Proof, number>;
+
+function certaintyOf(proof: Proof, frames: number, rest: number): Recognition["certainty"] {
+  if (proof === "pause" || rest > 0.5) return "perhaps";
+  if (frames < ENOUGH[proof]) return "perhaps";
+  return proof === "likeness" || rest > 0.25 ? "likely" : "sure";
+}
