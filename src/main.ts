@@ -24,6 +24,7 @@ const GROUPS: Readonly<Record<string, () => Promise<AddCommand>>> = {
   keys: async () => (await import("./cli/keys.ts")).addKeysCommand,
   audit: async () => (await import("./cli/audit.ts")).addAuditCommand,
   serial: async () => (await import("./cli/serial.ts")).addSerialCommand,
+  profiles: async () => (await import("./cli/profiles.ts")).addProfilesCommand,
   doctor: async () => (await import("./cli/doctor.ts")).addDoctorCommand,
   demo: async () => (await import("./cli/demo.ts")).addDemoCommand,
   simulate: async () => (await import("./cli/simulate.ts")).addSimulateCommand,

@@ -1,4 +1,4 @@
-/** `summit-edge simulate serial`: a captured serial line, played onto a pseudo-terminal. */
+/** `summit-edge simulate serial`: a simulated device of a profile, or a captured serial line, on a pseudo-terminal. */
 import { lstat, readFile, readlink, stat, symlink, unlink } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { Command } from "commander";
@@ -9,6 +9,7 @@ import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 import { positiveNumber } from "./arguments.ts";
 import { count, json, span } from "./format.ts";
 import { untilStopped } from "./signals.ts";
+import type { SimulateProfileOptions } from "./simulate-profile.ts";
 
 interface ReplayOptions {
   readonly replay: string;
@@ -26,12 +27,16 @@ const LOOK_EVERY_MS = 100;
 /** How long a reader has for the last bytes before the line goes away. */
 const LAST_BYTES_MS = 2000;
 
+/** The options of `simulate` count as well. */
+type SerialOptions = Partial<ReplayOptions> & Omit<SimulateProfileOptions, "profile"> & { readonly profile?: string[] };
+
 /** Adds it to `summit-edge simulate`. */
-export function addReplayCommand(simulate: Command): void {
+export function addSerialCommand(simulate: Command): void {
   simulate
     .command("serial")
-    .description("play a captured serial line onto a pseudo-terminal, with its pauses")
-    .requiredOption("--replay <file>", "what summit-edge serial capture has recorded")
+    .description("simulate devices of a profile, or play a captured line with its pauses, on pseudo-terminals")
+    .option("--profile <name...>", "devices, by names of summit-edge profiles list or files of your own")
+    .option("--replay <file>", "what summit-edge serial capture has recorded")
     .option("--speed <x>", "how many times as fast", positiveNumber, 1)
     .option("--port <path>", "where the port is to be found: a symbolic link that is made here and goes with it")
     .option("--repeat", "from the beginning again, until Ctrl-C")
@@ -39,10 +44,24 @@ export function addReplayCommand(simulate: Command): void {
     .option("--json", "print JSON: the port, and what was played")
     .addHelpText(
       "after",
-      "\nIt begins once somebody has opened the port.\n\nExample:\n  summit-edge simulate serial --replay mast.capture --port /tmp/mast",
+      "\nA replay begins once somebody has opened the port. For devices, --scenario, --seed and --duration of simulate count too.\n\nExamples:\n  summit-edge simulate serial --profile victron-ve-direct nova-sds011\n  summit-edge simulate serial --replay mast.capture --port /tmp/mast",
     )
     // Options that `simulate` has too are taken by it, wherever they stand.
-    .action((_options: object, command: Command) => replay(command.optsWithGlobals<ReplayOptions>()));
+    .action((_options: object, command: Command) => simulateSerial(command.optsWithGlobals<SerialOptions>()));
+}
+
+async function simulateSerial({ profile, replay: file, ...options }: SerialOptions): Promise<void> {
+  if (profile !== undefined && file === undefined) {
+    const { simulateProfiles } = await import("./simulate-profile.ts");
+    return simulateProfiles({ ...options, profile });
+  }
+  if (profile === undefined && file !== undefined) return replay({ ...options, replay: file });
+  throw new GatewayError({
+    code: "USAGE",
+    op: "simulate.serial",
+    message: "either --profile or --replay says what is on the line",
+    hint: "summit-edge profiles list has the devices that can be simulated.",
+  });
 }
 
 async function replay(options: ReplayOptions): Promise<void> {

@@ -11,7 +11,7 @@ import type { VirtualPort } from "../simulator/virtual-port.ts";
 import { positiveNumber } from "./arguments.ts";
 import { readOptionFile } from "./option-file.ts";
 import { untilStopped } from "./signals.ts";
-import { addReplayCommand } from "./simulate-serial.ts";
+import { addSerialCommand } from "./simulate-serial.ts";
 
 interface Options {
   readonly mqtt?: string;
@@ -52,7 +52,7 @@ export function addSimulateCommand(program: Command): void {
     .option("--duration <time>", "when to end, for example 60s (default: at Ctrl-C)", parseDurationOption)
     .option("--json", "print JSON: what is simulated, and the counts at the end")
     .action(runSimulation);
-  addReplayCommand(simulate);
+  addSerialCommand(simulate);
 }
 
 async function runSimulation(options: Options): Promise<void> {

@@ -154,7 +154,8 @@ class Tally {
   }
 
   trial(): Trial {
-    const excusable = this.#longest === 0 ? 0 : this.#longest + FRAME_SURROUNDINGS_BYTES;
+    const hasGood = this.#longest > 0;
+    const excusable = hasGood ? this.#longest + FRAME_SURROUNDINGS_BYTES : 0;
     const cut = Math.min(this.#before, excusable) + Math.min(this.#behind, excusable);
     const whole = this.bytes - cut;
     const unexplained = this.#before + this.#since - cut;
@@ -164,7 +165,7 @@ class Tally {
       refused: this.#refused,
       ignored: this.#ignored,
       discarded: this.#discarded,
-      explained: whole <= 0 ? 0 : Math.max(0, 1 - unexplained / whole),
+      explained: hasGood && whole > 0 ? Math.max(0, 1 - unexplained / whole) : 0,
     };
   }
 }

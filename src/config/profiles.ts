@@ -6,7 +6,7 @@ import { access, readdir } from "node:fs/promises";
 import { basename, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { registerFaults } from "../codec/modbus-registers.ts";
-import { suggestion } from "./nearest.ts";
+import { listed, nearest } from "./nearest.ts";
 import { pollingFaults } from "./polling-semantics.ts";
 import { ConfigError, type Finding, located, type Problem, problemText } from "./problem.ts";
 import type { SerialPortConfig } from "./schema.ts";
@@ -58,13 +58,14 @@ export async function findProfile(reference: string, folder: string): Promise<Pr
   }
   const meant = others.get(reference);
   if (meant !== undefined) return readProfile(shippedFile(meant));
-  const known = [...names, ...others.keys()];
+  const guess = nearest(reference, [...names, ...others.keys()]);
   const file = `${reference}.yaml`;
   const isFile = await access(resolve(folder, file)).then(
     () => true,
     () => false,
   );
-  const advice = isFile ? `write ./${file} for the file` : suggestion(reference, known);
+  const meantOrAll = guess?.close ? `did you mean \`${guess.name}\`?` : listed(names);
+  const advice = isFile ? `write ./${file} for the file` : meantOrAll;
   return { kind: "unknown", message: `there is no profile \`${reference}\`; ${advice}` };
 }
 
