@@ -17,7 +17,7 @@ const FRAME = "aac0d4043a0aa1601dab";
 const dust = file("dust.bin", Buffer.from(`1dab${FRAME.repeat(4)}ff00${FRAME.repeat(4)}aac0`, "hex"));
 const poem = file("poem.txt", "Shall I compare thee to a summer's day?\n".repeat(9));
 
-describe("summit-edge profiles", () => {
+describe("summit-edge profiles", { concurrency: 4 }, () => {
   it("list says which there are", async () => {
     const { status, stdout } = await summitEdge(["profiles", "list"]);
     assert.equal(status, 0);
