@@ -114,6 +114,7 @@ function placeProgram(stage, modules, version) {
   place(stage, "dist", `${PROGRAM}/dist`, (path) => path === "test" || LEFT_OUT[0].test(path));
   place(stage, "config/gateway.yaml", `${PROGRAM}/config/gateway.yaml`);
   place(stage, "config/demo.yaml", `${PROGRAM}/config/demo.yaml`);
+  place(stage, "device/profiles", `${PROGRAM}/device/profiles`);
   write(
     stage,
     `${PROGRAM}/package.json`,

@@ -32,6 +32,7 @@ export function readingAt(
 function knownAt(scenario: Scenario, device: string, at: number): { readonly [name: string]: number } {
   const weather = weatherAt(scenario, device, at);
   const { pm2_5_ug_m3: pm } = smokeAt(scenario, device, at);
+  const uptime = Math.floor((at - scenario.startedAt) / 1000);
   return {
     ...weather,
     wind_angle_deg: weather.wind_direction_deg,
@@ -41,6 +42,8 @@ function knownAt(scenario: Scenario, device: string, at: number): { readonly [na
     pm4_0_ug_m3: 1.1 * pm,
     pm10_ug_m3: 1.3 * pm,
     co2_ppm: 420 + pm,
+    uptime_s: uptime,
+    sequence: Math.floor(uptime / 5),
     lat: scenario.lat,
     lon: scenario.lon,
   };

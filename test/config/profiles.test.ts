@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { profileScores } from "#src/codec/profile-scores.js";
 import { candidateOf, shippedCandidates, vectorBytes, vectorFault } from "#src/config/profile-vectors.js";
 import { findProfile, type LoadedProfile, profileFault, shippedProfiles } from "#src/config/profiles.js";
 import { originsOf } from "#src/config/show.js";
+import { projectRoot } from "../support/command.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { load, problemsOf } from "./fixture.ts";
 
@@ -19,7 +20,7 @@ async function shipped(name: string): Promise<LoadedProfile> {
 
 /** A name with its unit at its end, or one that has none: a name, a state, a count. */
 const UNIT =
-  /_(?:ug_m3|per_l|per_cm3|um|ppm|v|a|w|ah|kwh|c|pct|hpa|deg|m|m_s|us_cm|mm|min|knots|code|bits)$|^(?:lat|lon|ts_iso|sentence|talker|hdop|satellites|fix_quality|wind_reference|device_id|device_error|serial_number|product_id|firmware|charge_state|tracker|load_output|relay|alarm|day_number)$/;
+  /_(?:ug_m3|per_l|per_cm3|um|ppm|v|a|w|ah|kwh|c|pct|hpa|deg|m|m_s|us_cm|mm|min|s|raw|knots|code|bits)$|^(?:source|sequence|lat|lon|ts_iso|sentence|talker|hdop|satellites|fix_quality|wind_reference|device_id|device_error|serial_number|product_id|firmware|charge_state|tracker|load_output|relay|alarm|day_number)$/;
 
 describe("the device profiles that are shipped", () => {
   it("are the ones that are promised", () => {
@@ -52,6 +53,15 @@ describe("the device profiles that are shipped", () => {
       }
     });
   }
+
+  it("stand in the table of device/README.md with their speed", async () => {
+    const page = await readFile(join(projectRoot, "device/README.md"), "utf8");
+    const rows = page.split("\n").filter((line) => /^\| `[a-z0-9-]+` +\|.*\| \d+ +\|/.test(line));
+    const cells = rows.map((row) => row.split("|").map((cell) => cell.trim().replaceAll("`", "")));
+    const listed = new Map(cells.map(([, name, , , , speed]) => [name, Number(speed)]));
+    for (const name of names) assert.equal(listed.get(name), (await shipped(name)).profile.baudRate, name);
+    assert.equal(listed.size, names.length);
+  });
 
   it("answer to no name twice", async () => {
     const all: string[] = [];

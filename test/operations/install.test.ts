@@ -41,7 +41,7 @@ beforeEach(() => {
   write(join(project, "dist", "main.js"), "first");
   write(join(project, "dist", "test", "some.test.js"), "");
   write(join(project, "config", "gateway.yaml"), "shipped: true\n");
-  for (const part of ["systemd", join("device", "udev")])
+  for (const part of ["systemd", join("device", "udev"), join("device", "profiles")])
     cpSync(join(projectRoot, part), join(project, part), { recursive: true });
 });
 afterEach(() => rmSync(folder, { recursive: true }));
@@ -56,6 +56,10 @@ test("a machine gets the program, what it needs to run and nothing else", () => 
   assert.equal(readFileSync(installed("opt/summit-edge/dist/main.js"), "utf8"), "first");
   assert.deepEqual(readdirSync(installed("opt/summit-edge/node_modules")), ["runs"]);
   assert.equal(existsSync(installed("opt/summit-edge/dist/test")), false);
+  assert.ok(
+    existsSync(installed("opt/summit-edge/device/profiles/nova-sds011.yaml")),
+    "beside dist, where it is looked for",
+  );
   assert.deepEqual(readdirSync(installed("opt")), ["summit-edge"]);
   assert.equal(readlinkSync(installed("usr/local/bin/summit-edge")), "/opt/summit-edge/dist/main.js");
   assert.equal(mode(installed("opt/summit-edge/dist/main.js")), "755");
