@@ -20,7 +20,7 @@ async function shipped(name: string): Promise<LoadedProfile> {
 
 /** A name with its unit at its end, or one that has none: a name, a state, a count. */
 const UNIT =
-  /_(?:ug_m3|per_l|per_cm3|um|ppm|v|a|w|ah|kwh|c|pct|hpa|deg|m|m_s|us_cm|mm|min|s|raw|knots|code|bits)$|^(?:source|sequence|lat|lon|ts_iso|sentence|talker|hdop|satellites|fix_quality|wind_reference|device_id|device_error|serial_number|product_id|firmware|charge_state|tracker|load_output|relay|alarm|day_number)$/;
+  /_(?:ug_m3|per_l|per_cm3|um|ppm|v|a|w|ah|kwh|c|pct|hpa|deg|m|m_s|us_cm|mm|min|s|raw|knots|code|bits)$|^(?:source|sequence|lat|lon|ts_iso|sentence|talker|hdop|satellites|fix_quality|wind_reference|device_id|device_error|serial_number|product_id|firmware|charge_state|tracker|load_output|relay|alarm|day_number|charge_cycles)$/;
 
 describe("the device profiles that are shipped", () => {
   it("are the ones that are promised", () => {
