@@ -45,7 +45,9 @@ export interface BrokerStatus {
 /** Time that acknowledgements get for their commit when the broker stops. */
 const STOP_GRACE_MS = 5_000;
 /** The engine's own time-outs are for when the gate's have failed: they do not say why. */
-const BACKSTOP_MS = 60_000;
+const CONNECT_BACKSTOP_MS = 60_000;
+/** A client that takes 100 bytes a second has taken all that may wait for it by then. */
+const DRAIN_BACKSTOP_MS = 3_600_000;
 
 /** Longest part of a user name that is logged: nobody has verified it. */
 const MAX_USER_SHOWN = 256;
@@ -233,8 +235,8 @@ export class MqttBroker {
       persistence: this.#store,
       // The emitter's queue of what waits for slow readers recurses when it is released, until the stack ends.
       concurrency: 0,
-      connectTimeout: limits.connectTimeout + BACKSTOP_MS,
-      drainTimeout: BACKSTOP_MS,
+      connectTimeout: limits.connectTimeout + CONNECT_BACKSTOP_MS,
+      drainTimeout: DRAIN_BACKSTOP_MS,
       maxInflightInbound: 0, // bounded per session, in MqttReadings: the engine would refuse after the commit
       preConnect: (client, packet, done) => {
         const connection = this.#connections.get(client);

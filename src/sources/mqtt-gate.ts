@@ -23,6 +23,7 @@ import type { CutOffCode } from "./mqtt-cut-offs.ts";
 import { type FaultKind, type ProtocolFault, PUBLISH, SUBSCRIBE, UNSUBSCRIBE } from "./mqtt-packets.ts";
 import { PublishLane } from "./mqtt-publish-lane.ts";
 import { Pieces } from "./pieces.ts";
+import { sendQueueOf } from "./send-queue.ts";
 import { SlowReader, STUCK_MS } from "./slow-reader.ts";
 import { TokenBucket } from "./token-bucket.ts";
 
@@ -117,6 +118,7 @@ export class MqttGate extends Duplex {
       clock,
       full: () => this.writableNeedDrain,
       low: () => this.writableLength < OUTPUT_HIGH_WATER / 2,
+      queued: () => sendQueueOf(socket),
       release: () => this.emit("drain"),
       stuck: () => {
         this.#refuse("slow-reader", `took nothing of what was sent to it for ${STUCK_MS / 1000} s`);

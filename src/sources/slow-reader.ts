@@ -5,14 +5,20 @@
  * takes nothing must not slow down the devices. So, while the output is full:
  *  - after a moment the writers are released, once, and the reader is `lagging`: what would be forwarded to it is to be
  *    dropped until it has taken most of what waits;
- *  - one that takes nothing at all for longer is cut off.
+ *  - one that takes nothing at all for long is cut off. One that is only slow is not, however slow its link: a write that is
+ *    not done yet tells nothing, so what the receiver has acknowledged counts.
  */
 import type { Clock } from "../kernel/clock.ts";
 
 /** How long writers wait for a reader at a time. */
 export const PATIENCE_MS = 250;
-/** A reader that takes nothing for so long while its output is full is cut off. */
-export const STUCK_MS = 5_000;
+/**
+ * A reader that takes nothing for so long while its output is full is cut off. One that takes 4 KiB a second may be heard of
+ * only twice a minute, because TCP opens a window that was closed in large steps (RFC 9293, section 3.8.6.2.2).
+ */
+export const STUCK_MS = 60_000;
+/** A reader whose writes have come to no end for so long is watched more closely. */
+const STILL_MS = 1_000;
 
 export interface SlowReaderOptions {
   readonly clock: Clock;
@@ -20,6 +26,8 @@ export interface SlowReaderOptions {
   readonly full: () => boolean;
   /** Whether the reader has taken most of what waited. */
   readonly low: () => boolean;
+  /** Changes when the reader has taken something; `undefined` where nobody knows. */
+  readonly queued: () => string | undefined;
   /** Lets writers go on. */
   readonly release: () => void;
   readonly stuck: () => void;
@@ -31,6 +39,8 @@ export class SlowReader {
   #lagging = false;
   /** When it last took something. */
   #tookAt = 0;
+  /** What was queued for it some time after that. */
+  #queued: string | undefined;
 
   constructor(options: SlowReaderOptions) {
     this.#options = options;
@@ -45,13 +55,14 @@ export class SlowReader {
   /** The socket takes no more for now. */
   clogged(): void {
     if (this.#cancel !== undefined) return;
-    this.#tookAt = this.#options.clock.monotonic();
+    this.took();
     this.#arm();
   }
 
   /** The socket has taken what it had. */
   took(): void {
     this.#tookAt = this.#options.clock.monotonic();
+    this.#queued = undefined;
   }
 
   /** Nothing waits any more, or the connection has ended. */
@@ -66,13 +77,25 @@ export class SlowReader {
   }
 
   #look(): void {
-    const { clock, full, release, stuck } = this.#options;
+    const { clock, full, release, stuck, queued } = this.#options;
     this.#arm();
     if (!full()) return;
-    if (clock.monotonic() - this.#tookAt >= STUCK_MS) stuck();
-    else if (!this.lagging) {
-      this.#lagging = true;
-      release();
+    const still = clock.monotonic() - this.#tookAt;
+    if (still >= STUCK_MS && !this.#tookSomething()) {
+      stuck();
+      return;
     }
+    if (still >= STILL_MS) this.#queued ??= queued();
+    if (this.lagging) return;
+    this.#lagging = true;
+    release();
+  }
+
+  /** Whether the reader has taken something although no write was done, or may have as far as is known. */
+  #tookSomething(): boolean {
+    const queued = this.#options.queued();
+    if (queued === undefined || queued === this.#queued) return false;
+    this.took();
+    return true;
   }
 }

@@ -6,6 +6,7 @@ import fc from "fast-check";
 import { systemClock } from "#src/kernel/clock.js";
 import { type GateLimits, MqttGate } from "#src/sources/mqtt-gate.js";
 import { PublishLane } from "#src/sources/mqtt-publish-lane.js";
+import { sendQueueOf } from "#src/sources/send-queue.js";
 import { PATIENCE_MS, STUCK_MS } from "#src/sources/slow-reader.js";
 import { mqttLimits } from "../support/broker-under-test.ts";
 import { connectPacket, packet, publishPacket, subscribePacket } from "../support/raw-mqtt.ts";
@@ -322,7 +323,7 @@ describe("the gate", () => {
       await clock.advance(limits.authenticateTimeout - 1);
       assert.deepEqual(refusals, turn === "comes" ? [] : ["busy"], turn);
       await clock.advance(1);
-      await once(client, "close");
+      await until("it is closed", () => client.closed);
       assert.deepEqual(refusals, [turn === "comes" ? "authenticate-timeout" : "busy"], turn);
       assert.deepEqual(Buffer.concat(answers), turn === "comes" ? Buffer.alloc(0) : Buffer.of(0x20, 2, 0, 3), turn);
     }
@@ -416,6 +417,13 @@ describe("the gate", () => {
       return { ...pair, clock, block, drains: () => drains };
     }
 
+    /** Lets time pass until it is cut off: what the other end's system still takes by itself counts as taken. */
+    async function cutOff(clock: TestClock, refusals: readonly string[]): Promise<void> {
+      const passes = () => clock.advance(STUCK_MS + PATIENCE_MS);
+      await until("it is cut off", () => refusals.length > 0, passes);
+      assert.deepEqual(refusals, ["slow-reader"]);
+    }
+
     it("makes its writers wait for a moment, then lets them go on, once, and says that it lags", async (t) => {
       const { gate, clock, drains } = await clogged(t);
       await clock.advance(PATIENCE_MS - 1);
@@ -436,6 +444,26 @@ describe("the gate", () => {
       assert.deepEqual(refusals, []);
     });
 
+    it("is not cut off as long as it takes something, however little: no write is done all that time", async (t) => {
+      const { gate, client, clock, refusals } = await clogged(t);
+      // The gate's end of the connection, for its other ports.
+      const queued = () => sendQueueOf({ localPort: client.remotePort, remotePort: client.localPort });
+      const waiting = gate.writableLength;
+      for (let turn = 0; turn < 5; turn++) {
+        await clock.advance(STUCK_MS - PATIENCE_MS);
+        const before = queued();
+        assert.ok(before !== undefined);
+        await until(
+          "it has taken something",
+          () => queued() !== before,
+          async () => void client.read(),
+        );
+        await clock.advance(PATIENCE_MS);
+      }
+      assert.deepEqual([refusals, gate.writableLength], [[], waiting]);
+      await cutOff(clock, refusals);
+    });
+
     it("is cut off where it takes nothing, and not as long as it takes something", async (t) => {
       const { gate, client, clock, block, refusals } = await clogged(t);
       let taken = 0;
@@ -444,17 +472,20 @@ describe("the gate", () => {
       });
       for (let turn = 0; turn < 5; turn++) {
         await clock.advance(STUCK_MS - PATIENCE_MS);
-        const before = gate.writableLength;
         client.resume();
-        await until("it has taken something", () => gate.writableLength < before);
+        await until("it has taken what waited", () => gate.writableLength === 0);
         client.pause();
-        while (gate.write(block));
-        await until("the socket is full again", () => gate.writableNeedDrain);
+        await until(
+          "the socket is full again",
+          () => gate.writableNeedDrain,
+          async () => {
+            while (gate.write(block));
+          },
+        );
       }
       assert.deepEqual(refusals, []);
       assert.ok(taken > 0);
-      await clock.advance(STUCK_MS + PATIENCE_MS);
-      assert.deepEqual(refusals, ["slow-reader"]);
+      await cutOff(clock, refusals);
       assert.equal(gate.destroyed, true);
     });
   });

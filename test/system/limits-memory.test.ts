@@ -232,7 +232,9 @@ describe("a subscriber that does not read", () => {
   }
 
   it("holds neither the others up nor memory, and is cut off and named", async (t) => {
-    const world = await gateway(t, { publishRate: 0 });
+    // Not after a minute, so that nobody need wait for it.
+    const dist = mutant(t, "sources/slow-reader.js", "STUCK_MS = 60_000", "STUCK_MS = 5_000");
+    const world = await gateway(t, { publishRate: 0 }, { dist });
     const rise = await growth(world, async () => {
       const { heard, end } = await withStuckReader(world);
       assert.equal(await heard, true);
