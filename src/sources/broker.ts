@@ -77,6 +77,7 @@ interface Connection {
   keepAlive: number;
   /** Once it was let in. */
   admitted: Publisher | undefined;
+  lane: PublishLane | undefined;
 }
 
 export interface BrokerParts {
@@ -258,9 +259,12 @@ export class MqttBroker {
         });
       },
       authorizePublish: (client, packet, done) => {
-        const admitted = client === null ? undefined : this.#connections.get(client)?.admitted;
-        if (admitted === undefined) return done(new Error("not connected"));
-        this.#publish(admitted, packet, done);
+        const connection = client === null ? undefined : this.#connections.get(client);
+        if (connection?.admitted === undefined) return done(new Error("not connected"));
+        const { admitted, lane } = connection;
+        // A will comes from a client that has gone.
+        if (lane !== undefined && packet.qos === 1 && !admitted.client.closed) lane.follow(packet, done);
+        else this.#publish(admitted, packet, done);
       },
       authorizeSubscribe: (client, subscription, done) => {
         // QoS 2 for the engine, which otherwise lowers that of a message by the filter that happens to come first, or by none;
@@ -320,6 +324,7 @@ export class MqttBroker {
       willTopic: undefined,
       keepAlive: 0,
       admitted: undefined,
+      lane: undefined,
     };
     this.#connections.set(client, connection);
     this.#open.add(connection);
@@ -429,6 +434,7 @@ export class MqttBroker {
       forward: (packet, done) => this.#engine.publish(packet, client, done),
       connection: connection.gate,
     });
+    connection.lane = lane;
     connection.gate.open(lane, connection.keepAlive);
   }
 

@@ -35,6 +35,8 @@ export type GateLimits = Pick<
 
 /** Longest wait for the rest of a connection that the client has half closed, or that does not take our last bytes. */
 const CLOSING_MS = 10_000;
+/** How often is looked whether a client that has closed its half has all its answers. */
+const ANSWERED_LOOK_MS = 20;
 /** Unsent bytes that may wait for a slow reader before whoever publishes to it is slowed down. */
 const OUTPUT_HIGH_WATER = 256 * 1024;
 const INPUT_HIGH_WATER = 64 * 1024;
@@ -95,6 +97,7 @@ export class MqttGate extends Duplex {
   #cancelRate: (() => void) | undefined;
   #cancelDeadline: (() => void) | undefined;
   #cancelClosing: (() => void) | undefined;
+  #cancelEnding: (() => void) | undefined;
   #drained: (() => void) | undefined;
   #silenced = false;
   /** Those who want nothing to pass for the moment, because what has passed is as much as may wait. */
@@ -132,7 +135,7 @@ export class MqttGate extends Duplex {
     socket.on("data", (chunk: Buffer) => this.#admit(chunk));
     socket.on("end", () => {
       this.#ended = true;
-      if (this.#held === undefined) this.#end();
+      if (this.#held === undefined) this.#endOnceAnswered();
     });
     socket.on("drain", () => {
       const drained = this.#drained;
@@ -245,6 +248,8 @@ export class MqttGate extends Duplex {
 
   override _read(): void {
     if (this.#held !== undefined || this.#stopped || this.#over || this.#chunks >= MAX_CHUNKS) return;
+    if (!this.#socket.isPaused()) return;
+    this.#heardAt = this.#clock.monotonic(); // what it has sent meanwhile comes only now
     this.#socket.resume();
   }
 
@@ -277,6 +282,7 @@ export class MqttGate extends Duplex {
     this.#cancelRate?.();
     this.#cancelDeadline?.();
     this.#cancelKeepAlive?.();
+    this.#cancelEnding?.();
     this.#slowReader.stop();
     this.#held = undefined;
     this.#beginning.take();
@@ -425,7 +431,7 @@ export class MqttGate extends Duplex {
     this.#held = undefined;
     this.#admit(held);
     if (this.#held !== undefined) return;
-    if (this.#ended) this.#end();
+    if (this.#ended) this.#endOnceAnswered();
     else if (this.readableLength < this.readableHighWaterMark) this._read();
   }
 
@@ -433,7 +439,7 @@ export class MqttGate extends Duplex {
   #watchKeepAlive(): void {
     if (this.#mostSilent === 0 || this.destroyed) return;
     const now = this.#clock.monotonic();
-    if (this.#held !== undefined || this.#stopped) this.#heardAt = now;
+    if (this.#ended || this.#socket.isPaused()) this.#heardAt = now;
     const left = this.#heardAt + this.#mostSilent - now;
     if (left > 0) this.#cancelKeepAlive = this.#clock.after(left, () => this.#watchKeepAlive());
     else
@@ -451,6 +457,19 @@ export class MqttGate extends Duplex {
     this.#socket.pause();
     if (returnCode !== undefined) this.#socket.write(Buffer.of(0x20, 2, 0, returnCode));
     this.#end();
+  }
+
+  /**
+   * The client has ended its half, and may still read: it gets the PUBACKs of what it sent before, within `CLOSING_MS`. Looked
+   * for again and again, because they wait in three places that know nothing of each other.
+   */
+  #endOnceAnswered(): void {
+    if (this.destroyed) return;
+    this.#closeWithin();
+    const answered =
+      this.#lane === undefined || (this.#lane.answered && this.readableLength + this.writableLength === 0);
+    if (answered) this.#end();
+    else this.#cancelEnding = this.#clock.after(ANSWERED_LOOK_MS, () => this.#endOnceAnswered());
   }
 
   #end(): void {

@@ -4,8 +4,8 @@
  * all the rest of the gateway, sees it only where somebody has subscribed to it.
  *
  * Invariants:
- *  - the PUBACKs of what it takes go out in the order in which the PUBLISHes came (MQTT-4.6.0-2), each once its message may be
- *    acknowledged; one that the engine takes, such as a retained one, does not wait for those before it;
+ *  - PUBACKs go out in the order in which the PUBLISHes came (MQTT-4.6.0-2), each once its message may be acknowledged; those
+ *    included that the engine writes, for a retained PUBLISH or an odd one (`follow`);
  *  - at most `MAX_UNACKNOWLEDGED` messages wait here, and little more than `MAX_WAITING_BYTES`; then the connection is not read;
  *  - what this does not take (`take` gives false) is left to the engine untouched, errors included.
  *
@@ -47,7 +47,9 @@ export interface PublishLaneParts {
 }
 
 interface Waiting {
-  readonly packet: PublishPacket & { readonly messageId: number };
+  readonly packet: PublishPacket;
+  /** Has the engine acknowledge it, and do all else; `undefined` where that is done here. */
+  readonly engine: (() => void) | undefined;
   mayBeAcknowledged: boolean;
 }
 
@@ -88,7 +90,30 @@ export class PublishLane {
       retain: false,
       messageId,
     };
-    const waiting: Waiting = { packet, mayBeAcknowledged: false };
+    this.#await(packet, undefined, (error) => this.#parts.connection.fail(error));
+    return true;
+  }
+
+  /**
+   * Has a QoS 1 PUBLISH that came to the engine wait for its turn among the others: `done` is called when the engine may
+   * acknowledge it and forward it, or with an error where the connection is to end.
+   */
+  follow(packet: PublishPacket, done: (error?: Error | null) => void): void {
+    this.#await(packet, done, done);
+  }
+
+  /** Whether every PUBLISH has its PUBACK. */
+  get answered(): boolean {
+    return this.#waiting.length === 0;
+  }
+
+  /** Whether a whole PUBLISH with this first byte is for `take`: QoS 1, not retained. */
+  static takes(header: number): boolean {
+    return (header & 0xf7) === 0x32;
+  }
+
+  #await(packet: PublishPacket, engine: (() => void) | undefined, fail: (error: Error) => void): void {
+    const waiting: Waiting = { packet, engine, mayBeAcknowledged: false };
     this.#waiting.push(waiting);
     this.#bytes += packet.payload.length;
     if (!this.#held && this.#fill >= 1) {
@@ -97,18 +122,12 @@ export class PublishLane {
     }
     this.#parts.publish(packet, (error) => {
       if (error) {
-        this.#parts.connection.fail(error);
+        fail(error);
         return;
       }
       waiting.mayBeAcknowledged = true;
       this.#answerSoon();
     });
-    return true;
-  }
-
-  /** Whether a whole PUBLISH with this first byte is for `take`: QoS 1, not retained. */
-  static takes(header: number): boolean {
-    return (header & 0xf7) === 0x32;
   }
 
   /** All that a commit has made durable is acknowledged in one write. */
@@ -126,17 +145,34 @@ export class PublishLane {
     let count = waiting.findIndex((one) => !one.mayBeAcknowledged);
     if (count === -1) count = waiting.length;
     if (count === 0) return;
-    const answers = Buffer.allocUnsafe(count * PUBACK_BYTES);
     const ready = count === waiting.length ? waiting : waiting.splice(0, count);
     if (ready === waiting) this.#waiting = [];
-    for (const [index, { packet }] of ready.entries()) {
-      answers[index * PUBACK_BYTES] = PUBACK;
-      answers[index * PUBACK_BYTES + 1] = 2;
-      answers.writeUInt16BE(packet.messageId, index * PUBACK_BYTES + 2);
-    }
-    this.#parts.connection.answer(answers);
+    this.#acknowledge(ready);
     this.#forwarding += count;
-    for (const { packet } of ready) this.#parts.forward(packet, () => this.#forwarded(packet.payload.length));
+    for (const { packet, engine } of ready) {
+      if (engine !== undefined) this.#forwarded(packet.payload.length);
+      else this.#parts.forward(packet, () => this.#forwarded(packet.payload.length));
+    }
+  }
+
+  /** Writes the PUBACKs, as many as possible in one piece. */
+  #acknowledge(ready: readonly Waiting[]): void {
+    const answers = Buffer.allocUnsafe(ready.length * PUBACK_BYTES);
+    let from = 0;
+    let to = 0;
+    for (const { packet, engine } of ready) {
+      if (engine === undefined) {
+        answers[to] = PUBACK;
+        answers[to + 1] = 2;
+        answers.writeUInt16BE(packet.messageId ?? 0, to + 2);
+        to += PUBACK_BYTES;
+        continue;
+      }
+      if (from < to) this.#parts.connection.answer(answers.subarray(from, to));
+      from = to;
+      engine();
+    }
+    if (from < to) this.#parts.connection.answer(answers.subarray(from, to));
   }
 
   #forwarded(bytes: number): void {

@@ -41,10 +41,13 @@ async function makePair(t: TestContext, given = limits, clock = systemClock): Pr
   return { gate, client, refusals };
 }
 
-/** A lane that acknowledges nothing. */
+/** A lane that acknowledges at once. */
 function laneOf(gate: MqttGate, taken: (payload: Buffer, topic: string) => void): PublishLane {
   return new PublishLane({
-    publish: ({ payload, topic }) => taken(Buffer.from(payload), topic),
+    publish: ({ payload, topic }, done) => {
+      taken(Buffer.from(payload), topic);
+      done();
+    },
     forward: (_packet, done) => done(),
     connection: gate,
   });
@@ -292,6 +295,29 @@ describe("the gate", () => {
     gate.goOn(holder);
     await clock.advance(15_000);
     assert.equal(refusals.length, 1);
+  });
+
+  it("does not give up a client whose bytes wait because nobody reads what it sent before", async (t) => {
+    const clock = new TestClock();
+    const { gate, client, refusals } = await makePair(t, limits, clock);
+    client.write(connectPacket("node-7"));
+    await once(gate, "readable");
+    gate.read();
+    gate.open(undefined, 10);
+    const message = publishPacket("t/a", Buffer.alloc(60_000));
+    client.write(Buffer.concat([message, message, message]));
+    await until("as much waits as may", () => gate.readableLength >= gate.readableHighWaterMark);
+    await clock.advance(60_000);
+    assert.deepEqual(refusals, []);
+    let read = 0;
+    gate.on("data", (chunk: Buffer) => {
+      read += chunk.length;
+    });
+    await until("all is read", () => read === 3 * message.length);
+    await clock.advance(14_999);
+    assert.deepEqual(refusals, []);
+    await clock.advance(1);
+    assert.deepEqual(refusals, ["keep-alive"]);
   });
 
   it("ends a connection whose login is not decided in time, counted from the end of its CONNECT", async (t) => {
