@@ -85,9 +85,9 @@ export class MqttReadings {
    * open as it may have; a copy of one that is open is none more.
    */
   open({ client, session: { inflight } }: Publisher, { qos, messageId = 0 }: PublishPacket): CutOff | undefined {
-    if (qos !== 2 || client.closed || inflight.has(messageId)) return undefined;
-    if (inflight.size < this.#maxInflightQos2) {
-      inflight.add(messageId);
+    if (qos !== 2 || client.closed) return undefined;
+    if (inflight.has(messageId) || inflight.size < this.#maxInflightQos2) {
+      inflight.set(messageId, client);
       return undefined;
     }
     const reason = `more than ${this.#maxInflightQos2} QoS 2 messages without PUBREL, mqtt.limits.maxInflightQos2`;

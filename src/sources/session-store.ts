@@ -63,8 +63,11 @@ export class Session {
   readonly received = new Map<number, string>();
   /** QoS 2 packets whose readings wait for their commit, by packet identifier. */
   readonly committing = new Map<number, Committing>();
-  /** QoS 2 packets between PUBLISH and PUBREL, those included that are on their way into the two above. */
-  readonly inflight = new Set<number>();
+  /**
+   * QoS 2 packets between PUBLISH and PUBREL, those included that are on their way into the two above: the connection that brought
+   * each last. What was on its way when that ends is forgotten with it.
+   */
+  readonly inflight = new Map<number, ClientRef>();
   outgoing: OutgoingPacket[] = [];
   /** What `outgoing` holds, as `maxQueuedBytes` counts it. */
   outgoingBytes = 0;
@@ -200,7 +203,6 @@ export class SessionStore {
     if (known !== undefined && !resumed) this.#forget(known);
     const session = resumed ? known : new Session(client.id, client.clean, owner);
     this.#absent.delete(session);
-    if (session.connections === 0) resetInflight(session);
     session.owner = owner;
     session.connections++;
     session.resumed = resumed;
@@ -212,7 +214,9 @@ export class SessionStore {
   /** A connection that was opened has ended. */
   closed(client: Client): void {
     const session = this.#ofClient.get(client);
-    if (session === undefined || --session.connections > 0 || !this.#isCurrent(session)) return;
+    if (session === undefined) return;
+    forgetOnTheirWay(session, client);
+    if (--session.connections > 0 || !this.#isCurrent(session)) return;
     const excess = session.outgoing.length - this.#options.offlineQueue;
     for (let index = 0; index < excess; index++) this.#takeOut(session, 0);
     if (session.clean) {
@@ -491,8 +495,9 @@ function ownCopy(payload: string | Buffer): string | Buffer {
   return copy;
 }
 
-/** What a client that comes back may still release. */
-function resetInflight({ inflight, received, committing }: Session): void {
-  inflight.clear();
-  for (const id of [...received.keys(), ...committing.keys()]) inflight.add(id);
+/** Forgets the QoS 2 packets that a connection brought and that nobody took: they were not acknowledged, nor will they be released. */
+function forgetOnTheirWay({ inflight, received, committing }: Session, client: ClientRef): void {
+  for (const [id, broughtBy] of inflight) {
+    if (broughtBy === client && !received.has(id) && !committing.has(id)) inflight.delete(id);
+  }
 }

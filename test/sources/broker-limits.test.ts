@@ -6,6 +6,7 @@ import { mqttConfig, startBroker } from "../support/broker-under-test.ts";
 import {
   connectPacket,
   PUBACK,
+  PUBREC,
   packet,
   publishPacket,
   RawMqtt,
@@ -135,6 +136,33 @@ describe("a client's subscriptions", () => {
     const granted = [...(await client.next(SUBACK)).body.subarray(2)];
     assert.deepEqual(granted.slice(0, 2), [128, 128]);
     assert.equal(granted.filter((code) => code !== 128).length, 100);
+  });
+});
+
+describe("QoS 2 messages of a connection that another one of the same session has pushed out", () => {
+  it("count no longer where nobody took them, and do where they wait for their PUBREL", async (t) => {
+    const { broker, outbox, ports } = await startBroker(t, { limits: { ...limits, maxInflightQos2: 4 } });
+    const exactlyOnce = (...ids: number[]) =>
+      Buffer.concat(ids.map((id) => publishPacket("telemetry/a", `{"n":${id}}`, { qos: 2, id })));
+    const first = new RawMqtt(ports[0] ?? 0);
+    await first.connect("node-7", { clean: false });
+    first.send(exactlyOnce(1));
+    await first.next(PUBREC);
+    outbox.saturated = true;
+    first.send(exactlyOnce(2, 3, 4));
+    const other = new RawMqtt(ports[0] ?? 0);
+    await other.connect("node-8");
+    await other.ping();
+    const second = new RawMqtt(ports[0] ?? 0);
+    assert.equal(await second.connect("node-7", { clean: false }), 0);
+    await first.whenClosed();
+    while (broker.status().connections > 2) await new Promise((resolve) => setImmediate(resolve));
+    outbox.saturated = false;
+    second.send(exactlyOnce(5, 6, 7));
+    for (const id of [5, 6, 7]) assert.equal((await second.next(PUBREC)).body.readUInt16BE(0), id);
+    second.send(exactlyOnce(8));
+    await second.whenClosed();
+    assert.equal(outbox.readings.length, 4);
   });
 });
 
