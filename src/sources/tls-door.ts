@@ -2,13 +2,20 @@
  * One TLS listener: its server, whom it lets in, and the material that it may be given anew while it runs.
  *
  * New material holds for connections that begin from then on. Those that are open stay, but for clients whose certificate
- * has been revoked, or whose authority has gone: they are ended at once. Sessions from before cannot be resumed, because a server
+ * has been revoked, or whose authority has gone: they are ended at once, or as soon as a handshake is done that was under way. Sessions from before cannot be resumed, because a server
  * takes other keys for its tickets with each new context; so nobody comes back past the verification.
  */
 import type { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
 import { createServer, type Server, type TLSSocket } from "node:tls";
-import { judgeClient, type RefusedClient, refusalSince, type ServerTls, serialOf } from "../identity/server-tls.ts";
+import {
+  type AcceptedClient,
+  judgeClient,
+  type RefusedClient,
+  refusalSince,
+  type ServerTls,
+  serialOf,
+} from "../identity/server-tls.ts";
 import { handshakeRefusal, type TlsRefusal } from "../identity/tls-refusals.ts";
 import type { Clock } from "../kernel/clock.ts";
 
@@ -44,13 +51,15 @@ export class TlsDoor {
   #tls: ServerTls;
   /** Open connections of clients with a certificate. */
   readonly #guests = new Map<TLSSocket, Guest>();
+  /** The material with which each connection began, by its other end: Node.js tells nothing else of it before and after the handshake. */
+  readonly #begunWith = new Map<string, ServerTls>();
 
   constructor(parts: TlsDoorParts) {
-    const { tls, handshakeTimeout, began, refused } = parts;
+    const { tls, handshakeTimeout, refused } = parts;
     this.#parts = parts;
     this.#tls = tls;
     this.server = createServer({ ...tls.options, handshakeTimeout, allowHalfOpen: true });
-    this.server.prependListener("connection", began);
+    this.server.prependListener("connection", (socket) => this.#begin(socket));
     this.server.on("secureConnection", (socket: TLSSocket) => this.#judge(socket));
     this.server.on("tlsClientError", (error, socket) => {
       refused({ ...handshakeRefusal(error), name: undefined, serial: undefined }, socket.remoteAddress);
@@ -71,16 +80,29 @@ export class TlsDoor {
     }
   }
 
-  #judge(socket: TLSSocket): void {
-    const client = judgeClient(socket, this.#tls, this.#parts.clock.now());
-    if (client.accepted) this.#welcome(socket, client);
-    else this.#refuse(socket, client);
+  #begin(socket: Socket): void {
+    const end = endOf(socket);
+    this.#begunWith.set(end, this.#tls);
+    socket.once("close", () => this.#begunWith.delete(end));
+    this.#parts.began(socket);
   }
 
-  #welcome(
-    socket: TLSSocket,
-    { certificate, name }: { certificate: X509Certificate | undefined; name: string | undefined },
-  ): void {
+  #judge(socket: TLSSocket): void {
+    const client = judgeClient(socket, this.#tls, this.#parts.clock.now());
+    const refusal = client.accepted ? this.#refusalSinceItBegan(socket, client) : client;
+    if (refusal !== undefined) this.#refuse(socket, refusal);
+    else if (client.accepted) this.#welcome(socket, client);
+  }
+
+  /** OpenSSL has verified the client with the material with which the handshake began. */
+  #refusalSinceItBegan(socket: TLSSocket, { certificate, name }: AcceptedClient): RefusedClient | undefined {
+    const before = this.#begunWith.get(endOf(socket));
+    if (certificate === undefined || before === undefined || before === this.#tls) return undefined;
+    const refusal = refusalSince(certificate, before, this.#tls);
+    return refusal && { ...refusal, accepted: false, name, serial: certificate.serialNumber };
+  }
+
+  #welcome(socket: TLSSocket, { certificate, name }: AcceptedClient): void {
     if (certificate !== undefined) {
       this.#guests.set(socket, { certificate, name });
       socket.once("close", () => this.#guests.delete(socket));
@@ -92,4 +114,8 @@ export class TlsDoor {
     this.#parts.refused({ kind, reason, name, serial }, socket.remoteAddress);
     socket.destroy();
   }
+}
+
+function endOf({ remoteAddress, remotePort }: Socket): string {
+  return `${remoteAddress} ${remotePort}`;
 }
