@@ -127,7 +127,13 @@ class CommandStation implements Station {
           }
         };
         const stream = new FrameStream(createFramer(this.#pipeline), this.#parts.clock, takeAll);
-        return { push: (chunk) => stream.push(chunk), fault: () => fault, end: () => stream.end() };
+        const end = (): void => stream.end();
+        // What is left of a frame tells that there was one.
+        const faultAtEnd = (): AnswerFault => {
+          end();
+          return fault;
+        };
+        return { push: (chunk) => stream.push(chunk), fault: faultAtEnd, end };
       },
     };
     return line.ask(question, retries, (reply) => {

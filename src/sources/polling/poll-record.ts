@@ -49,7 +49,8 @@ export class PollRecord {
   note(station: Station, turn: Turn): void {
     const before = this.#troubles.get(station);
     const now = troubleOf(turn);
-    if (turn.kind !== "fault" || turn.partly) this.#hasAnswered = true;
+    const isFirst = !this.#hasAnswered && (turn.kind !== "fault" || turn.partly);
+    this.#hasAnswered ||= isFirst;
     if (now === undefined) this.#troubles.delete(station);
     else
       this.#troubles.set(station, {
@@ -57,7 +58,7 @@ export class PollRecord {
         since: before?.code === now.code ? before.since : this.#parts.clock.now(),
       });
     this.#tell(station, before, now?.code, now?.what);
-    if (before !== undefined || now !== undefined) this.#update();
+    if (isFirst || before !== undefined || now !== undefined) this.#update();
   }
 
   /** The port itself is in trouble: who answers on it is not known any more. */
