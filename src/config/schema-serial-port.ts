@@ -66,7 +66,7 @@ export const serialLine = {
   },
   silentAfter: duration(
     "0s",
-    "Without a frame for this long the port is reported as silent: longer than the device's longest pause; 0s: never.",
+    "Without a frame for this long the port is reported as silent: longer than the device's longest pause; 0s: never. Polled devices are named each by itself; for them it serves `reopenWhenSilent` alone.",
   ),
   reopenWhenSilent: {
     type: "boolean",
