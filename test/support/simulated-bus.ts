@@ -5,6 +5,7 @@ import { createMetrics } from "#src/kernel/telemetry.js";
 import { PortPolling } from "#src/sources/polling/port-polling.js";
 import type { Port } from "#src/sources/port.js";
 import { createSerialMeters } from "#src/sources/port-use.js";
+import { SerialTraffic } from "#src/sources/serial-traffic.js";
 import { RecordingIntake } from "./recording-intake.ts";
 import { jsonPort } from "./serial-house.ts";
 import { TestClock } from "./test-clock.ts";
@@ -33,7 +34,8 @@ export async function simulatedBus(
   const sent: { readonly at: number; readonly bytes: Buffer }[] = [];
   let reopened = 0;
   const config: SerialPortConfig = { ...jsonPort({ name: "bus", path: "/dev/bus" }), ...over };
-  const use = new Polling(config, { intake, clock, conditions, meters, log, reopen: () => reopened++ });
+  const traffic = new SerialTraffic();
+  const use = new Polling(config, { intake, clock, conditions, meters, traffic, log, reopen: () => reopened++ });
   const port: Port = {
     read: () => {},
     pause: () => {},
