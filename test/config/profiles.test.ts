@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
+import fc from "fast-check";
 import { profileScores } from "#src/codec/profile-scores.js";
 import { candidateOf, shippedCandidates, vectorBytes, vectorFault } from "#src/config/profile-vectors.js";
 import { findProfile, type LoadedProfile, profileFault, shippedProfiles } from "#src/config/profiles.js";
@@ -86,6 +87,21 @@ describe("the device profiles that are shipped", () => {
   });
 });
 
+describe("any bytes whatever", () => {
+  it("are tried against every profile and never thrown over", async () => {
+    const candidates = await shippedCandidates();
+    const piece = fc.record({ bytes: fc.uint8Array({ maxLength: 120 }), at: fc.constant(0) });
+    await fc.assert(
+      fc.asyncProperty(fc.array(piece, { maxLength: 5 }), async (capture) => {
+        for (const { explained, fits, readings } of await profileScores(capture, candidates, 0)) {
+          assert.ok(explained >= 0 && explained <= 1);
+          assert.ok(!fits || readings > 0);
+        }
+      }),
+    );
+  });
+});
+
 const PORT = "name: dust, path: /dev/x";
 
 async function siteProfile(t: TestContext, text: string): Promise<string> {
@@ -129,6 +145,16 @@ describe("a port with a profile", () => {
     );
     const { config } = await load(t, `serial: [{ ${PORT}, profile: ${file} }]`);
     assert.deepEqual([config.serial[0]?.baudRate, config.serial[0]?.columns], [1200, ["level_m"]]);
+  });
+
+  it("may have the profile that device/README.md shows how to write", async (t) => {
+    const page = await readFile(join(projectRoot, "device/README.md"), "utf8");
+    const [, text = ""] = /```yaml\n(# probe\.yaml\n[\s\S]*?)```/.exec(page) ?? [];
+    const outcome = await findProfile(await siteProfile(t, text), "/");
+    assert.ok(outcome.kind === "found", outcome.kind === "found" ? "" : profileFault(outcome));
+    const [vector] = outcome.profile.vectors;
+    assert.ok(vector);
+    assert.equal(await vectorFault(outcome.profile, vector), undefined);
   });
 
   it("whose profile is not known is told the nearest one", async (t) => {
