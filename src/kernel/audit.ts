@@ -4,7 +4,7 @@
 export interface AuditEvent {
   /** In the past tense, dotted: `login.refused`, `certificate.issued`, `key.created`. */
   readonly action: string;
-  /** Who: `device:mast-3`, `key:ops`, `cli:root`, `gateway`. */
+  /** Who, as far as that was verified: `device:mast-3`, `key:ops`, `cli:root`, `gateway`; else `address:192.0.2.7`. */
   readonly actor: string;
   /** To whom or what: a client id, a serial number, a reading's id. */
   readonly subject?: string;

@@ -27,7 +27,6 @@ import { MqttGate } from "./mqtt-gate.ts";
 import { type Arrival, type BoundListener, MqttListeners } from "./mqtt-listeners.ts";
 import { PublishLane } from "./mqtt-publish-lane.ts";
 import { type Done, MqttReadings, type Publisher } from "./mqtt-readings.ts";
-import { RefusalLog } from "./refusal-log.ts";
 import { Routes } from "./routes.ts";
 import { SessionStore } from "./session-store.ts";
 import type { TurnedAway } from "./tls-door.ts";
@@ -60,6 +59,7 @@ const BUSY = {
   because: "unavailable",
 } as const;
 
+type Denial = Extract<LoginDecision, { readonly allowed: false }>;
 type LoginDecision =
   | AccessDecision
   /** Not about who the client is. */
@@ -110,7 +110,6 @@ export class MqttBroker {
   /** Client ids of each identity that are connected. */
   readonly #ofIdentity: Headcount<string>;
   readonly #certificates: ListenerCertificates;
-  readonly #refusals: RefusalLog;
   #running = false;
 
   /** Makes the broker; nothing is opened before `start`. @throws GatewayError where a route or filter is none. */
@@ -125,7 +124,6 @@ export class MqttBroker {
     this.#certificates = new ListenerCertificates(parts);
     this.#cutOffs = new CutOffs(clock, { log: this.#log, metrics: parts.telemetry.metrics });
     this.#ofIdentity = new Headcount(limits.maxConnectionsPerIdentity);
-    this.#refusals = new RefusalLog(this.#log, clock);
     this.#audit = parts.audit;
     const retained = config.retained.map((filter, index) => retainedFilter(filter, `mqtt.retained[${index}]`));
     this.#readings = new MqttReadings({
@@ -355,7 +353,7 @@ export class MqttBroker {
     }
     const decision = this.#decideConnect(identity, willTopic);
     if (!decision.allowed) {
-      this.#refuseLogin(identity, arrival, decision.reason);
+      this.#refuseLogin(identity, arrival, decision);
       return decision;
     }
     const crowd = this.#crowd(client, identity);
@@ -377,19 +375,19 @@ export class MqttBroker {
   }
 
   #refuseLogin(
-    { clientId, username }: ClientIdentity,
+    { clientId: claimed, username, name }: ClientIdentity,
     { address, certificateName: certificate }: Arrival,
-    reason: string,
+    { reason, because: kind }: Denial,
   ): void {
-    this.#cutOffs.count("login");
+    const clientId = claimed.slice(0, MAX_CLIENT_ID_LENGTH);
     const user = username === undefined ? {} : { user: username.slice(0, MAX_USER_SHOWN) };
+    this.#cutOffs.report("login", reason, { address, clientId, certificate }, { kind, ...user });
     this.#audit({
       action: "login.refused",
-      actor: `device:${clientId.slice(0, MAX_CLIENT_ID_LENGTH)}`,
+      actor: name === undefined ? `address:${address}` : `device:${name}`,
       subject: "mqtt",
-      detail: { address, reason, ...user },
+      detail: { address, reason, client: clientId, ...user },
     });
-    this.#refusals.refused(reason, "login refused", { client: clientId, ...user, certificate, address, reason });
   }
 
   /** The access policy has changed: who may not be here any more goes, and so do the sessions of users who are gone. */
@@ -489,12 +487,12 @@ export class MqttBroker {
     this.#cutOffs.report(code, reason, { address, clientId: client.id ?? undefined, admitted });
   }
 
-  #refuseHandshake({ kind, reason, name: certificate, serial }: TurnedAway, address: string | undefined): void {
-    this.#cutOffs.count(kind === "handshake-timeout" ? kind : "tls");
-    this.#refusals.refused(kind, "connection refused", { kind, certificate, serial, address, reason });
+  #refuseHandshake({ kind, reason, name: certificate, serial }: TurnedAway, address = "unknown"): void {
+    const code = kind === "handshake-timeout" ? kind : "tls";
+    this.#cutOffs.report(code, reason, { address, certificate }, { kind, serial });
     // Below TLS nobody has said who it is: a scanner's noise as well as a device with the wrong certificate.
-    const detail = { address: address ?? "unknown", reason, ...(certificate !== undefined && { certificate }) };
-    this.#audit({ action: "connection.refused", actor: "unknown", subject: "mqtt", detail });
+    const detail = { address, reason, ...(certificate !== undefined && { certificate }) };
+    this.#audit({ action: "connection.refused", actor: `address:${address}`, subject: "mqtt", detail });
   }
 
   #expelled({ kind, reason, name: certificate, serial }: TurnedAway, address: string | undefined): void {
@@ -504,7 +502,7 @@ export class MqttBroker {
   }
 }
 
-function loginError({ reason, because }: Extract<LoginDecision, { allowed: false }>): AuthenticateError {
+function loginError({ reason, because }: Denial): AuthenticateError {
   return Object.assign(new Error(reason), { returnCode: RETURN_CODES[because] });
 }
 

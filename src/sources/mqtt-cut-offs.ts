@@ -2,7 +2,8 @@
  * Clients that the broker turns away or cuts off, and why: counted by reason, and named in the log.
  *
  * The log is bounded so that nobody can fill it and nobody can hide behind another: for each reason, each client has a few
- * lines, each address has some more, and so have all together. A client is its id once it was let in, else its address.
+ * lines, each address has some more, and so have all together. A client is its id once it was let in; before that, what it
+ * says it is at its address. Reasons are told apart by code and kind, never by their texts, which may name anything.
  */
 import { Counter } from "prom-client";
 import type { Clock } from "../kernel/clock.ts";
@@ -13,10 +14,12 @@ export type CutOffCode =
   | "connections"
   | "connections-per-address"
   | "connections-per-identity"
-  /** A TLS handshake that failed, or a certificate that is not accepted. */
+  /** A TLS handshake that failed, or a certificate that is not accepted; the kind says which. */
   | "tls"
   | "handshake-timeout"
   | "connect-timeout"
+  /** Not let in for what it showed, or for what it asked; the kind is what that was. */
+  | "login"
   | "authenticate-timeout"
   /** Too many passwords wait to be verified. */
   | "busy"
@@ -32,8 +35,17 @@ export interface CutOffClient {
   readonly address: string | undefined;
   /** As its CONNECT said, where one came. */
   readonly clientId?: string | undefined;
+  /** The common name in its certificate, which nothing may have verified. */
+  readonly certificate?: string | undefined;
   /** Whether it had been let in: its id is its own. */
   readonly admitted?: boolean;
+}
+
+/** What else the log is to say. */
+export interface CutOffDetail {
+  /** Tells reasons of one code apart: one of a few dozen at most. */
+  readonly kind?: string;
+  readonly [field: string]: string | undefined;
 }
 
 /** Ends a connection with a reason to be told, where only an error can be handed over. */
@@ -58,7 +70,8 @@ const MAX_NAMES = 256;
 export class CutOffs {
   readonly #clock: Clock;
   readonly #log: Telemetry["log"];
-  readonly #reasons = new Map<CutOffCode, LinesOfReason>();
+  /** By code and kind. */
+  readonly #reasons = new Map<string, LinesOfReason>();
   readonly #refused: Counter<"reason">;
   readonly #cutOff: Counter<"reason">;
 
@@ -80,24 +93,23 @@ export class CutOffs {
   }
 
   /** Counts one, and names it in the log. `reason` is for the operator: what happened, and which key bounds it. */
-  report(code: CutOffCode, reason: string, { address, clientId, admitted = false }: CutOffClient): void {
+  report(code: CutOffCode, reason: string, client: CutOffClient, detail: CutOffDetail = {}): void {
+    const { address, clientId, certificate, admitted = false } = client;
     (admitted ? this.#cutOff : this.#refused).inc({ reason: code });
-    const heldBack = this.#linesOf(code).admit(`address ${address}`, admitted ? `client ${clientId}` : undefined);
+    const name = clientId ?? certificate;
+    const known = admitted ? `client ${name}` : `client ${name} at ${address}`;
+    const lines = this.#linesOf(detail.kind === undefined ? code : `${code} ${detail.kind}`);
+    const heldBack = lines.admit(`address ${address}`, name === undefined ? undefined : known);
     if (heldBack === undefined) return;
-    const fields = { code, address, ...(clientId === undefined ? {} : { client: clientId }), reason, heldBack };
-    this.#log.warn(fields, admitted ? "client cut off" : "connection refused");
+    const fields = { code, ...detail, address, client: clientId, certificate, reason, heldBack };
+    this.#log.warn(fields, admitted ? "client cut off" : code === "login" ? "login refused" : "connection refused");
   }
 
-  /** Counts a connection that was refused for what its client showed; who decided that names it in the log. */
-  count(reason: "login" | "tls" | "handshake-timeout"): void {
-    this.#refused.inc({ reason });
-  }
-
-  #linesOf(code: CutOffCode): LinesOfReason {
-    const known = this.#reasons.get(code);
+  #linesOf(reason: string): LinesOfReason {
+    const known = this.#reasons.get(reason);
     if (known !== undefined) return known;
     const lines = new LinesOfReason(this.#clock);
-    this.#reasons.set(code, lines);
+    this.#reasons.set(reason, lines);
     return lines;
   }
 }

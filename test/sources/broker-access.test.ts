@@ -23,6 +23,7 @@ import { startStockAedes } from "../support/stock-aedes.ts";
 import { until } from "../support/until.ts";
 
 const IDENTIFIER_REJECTED = 2;
+const BAD_CLIENT_ID = 2;
 const BAD_CREDENTIALS = 4;
 const NOT_AUTHORISED = 5;
 const REFUSED = 0x80;
@@ -104,19 +105,31 @@ describe("a login", () => {
       { username: "nobody", password: "pw-mast-3" },
       { username: "", password: "pw-mast-3" },
     ];
-    for (const each of wrong) assert.equal(await connectCode(ports[0], "x", each), BAD_CREDENTIALS);
+    for (const [n, each] of wrong.entries()) {
+      assert.equal(await connectCode(ports[0], `x-${n}`, each), BAD_CREDENTIALS);
+    }
     await connected(ports[0], "anonymous");
     const lines = log.lines.filter(({ msg }) => msg === "login refused");
     assert.equal(lines.length, wrong.length);
     assert.deepEqual(
       lines.map(({ client, user, reason }) => [client, user, reason]),
-      wrong.map(({ username }) => ["x", username, "unknown user or wrong password"]),
+      wrong.map(({ username }, n) => [`x-${n}`, username, "unknown user or wrong password"]),
     );
     assert.deepEqual(
-      audited.map(({ action, actor, detail }) => [action, actor, detail?.user]),
-      wrong.map(({ username }) => ["login.refused", "device:x", username]),
+      audited.map(({ action, actor, detail }) => [action, actor, detail?.client, detail?.user]),
+      wrong.map(({ username }, n) => ["login.refused", "address:127.0.0.1", `x-${n}`, username]),
     );
     assert.doesNotMatch(JSON.stringify([log.lines, audited]), /pw-|scrypt/);
+  });
+
+  it("that is refused after its name was verified stands in the trail under that name, not the one it claims", async (t) => {
+    const { ports, audited, log } = await start(t);
+    await connected(ports[0], "shared", as("mast-3"));
+    assert.equal(await connectCode(ports[0], "shared", as("mast-9")), BAD_CLIENT_ID);
+    const [entry] = audited;
+    assert.deepEqual([entry?.actor, entry?.detail?.client], ["device:mast-9", "shared"]);
+    const line = log.lines.find(({ msg }) => msg === "login refused");
+    assert.deepEqual([line?.code, line?.kind, line?.client], ["login", "client-id", "shared"]);
   });
 
   it("whose will may not be published is refused", async (t) => {

@@ -70,4 +70,37 @@ describe("a client that is cut off", () => {
       cutOffs.report("protocol", "x", { address: `192.0.2.${n % 250}`, clientId: `node-${n}`, admitted: true });
     assert.equal(log.lines.length, 30);
   });
+
+  it("before it was let in is told apart by what it says it is, and cannot hide that one elsewhere", async () => {
+    const { cutOffs, log } = await makeCutOffs();
+    const login = (address: string, clientId: string) =>
+      cutOffs.report("login", "wrong password", { address, clientId }, { kind: "credentials" });
+    for (let n = 0; n < 100; n++) login("192.0.2.1", "mast-3");
+    login("192.0.2.1", "mast-4");
+    login("192.0.2.2", "mast-3");
+    const told = log.lines.map(({ msg, client, address }) => [msg, client, address]);
+    assert.deepEqual(told.slice(-3), [
+      ["login refused", "mast-3", "192.0.2.1"],
+      ["login refused", "mast-4", "192.0.2.1"],
+      ["login refused", "mast-3", "192.0.2.2"],
+    ]);
+    for (let n = 0; n < 1000; n++) login("192.0.2.1", `guess-${n}`);
+    assert.equal(log.lines.filter(({ address }) => address === "192.0.2.1").length, 9);
+  });
+
+  it("is told with a reason that nobody has heard before, however many there were", async () => {
+    const { cutOffs, log } = await makeCutOffs();
+    for (let n = 0; n < 1000; n++) {
+      const address = `192.0.2.${n % 250}`;
+      const reason = `the client id has a session of the user u-${n}`;
+      cutOffs.report("login", reason, { address, clientId: `node-${n}` }, { kind: "client-id" });
+    }
+    assert.equal(log.lines.length, 30);
+    const kinds = ["credentials", "rights", "certificate-expired", "hung-up"];
+    for (const kind of kinds) cutOffs.report("tls", kind, { address: "192.0.2.1" }, { kind });
+    assert.deepEqual(
+      log.lines.slice(30).map(({ kind }) => kind),
+      kinds,
+    );
+  });
 });

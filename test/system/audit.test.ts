@@ -74,7 +74,7 @@ test("dead letters dropped and requeued stand in the trail by id, with who did i
   );
 });
 
-test("a refused login stands in the trail with its client id, address and reason", async (t) => {
+test("a refused login stands in the trail under its address, with the client id that it claims and the reason", async (t) => {
   const folder = temporaryFolder(t);
   const ports = await Daemon.freePorts();
   await started(t, folder, { mqtt: { anonymous: "never", listeners: [{ bind: "127.0.0.1", port: ports.mqtt }] } });
@@ -87,8 +87,8 @@ test("a refused login stands in the trail with its client id, address and reason
   };
   await until("the entry is written", () => found.length === 1, look);
   const [entry] = found;
-  assert.equal(entry?.actor, "device:intruder");
-  assert.equal(entry?.detail?.address, "127.0.0.1");
+  assert.equal(entry?.actor, "address:127.0.0.1");
+  assert.equal(entry?.detail?.client, "intruder");
   assert.match(String(entry?.detail?.reason), /no credentials/);
 });
 

@@ -168,7 +168,7 @@ test("a flood of one kind of refusal hides neither another kind nor how many the
   assert.equal(await isLetIn(t, gateway, expired), false);
   await gateway.line("the other kind", ({ kind }) => kind === "certificate-expired");
   const ofKind = (line: LogLine): boolean => line.kind === "no-certificate";
-  assert.equal(gateway.log.filter(ofKind).length, 10);
+  assert.equal(gateway.log.filter(ofKind).length, 3, "as many as one address has");
   const text = await (await gateway.daemon.get("/metrics")).text();
   assert.match(text, /mqtt_connections_refused_total\{reason="tls"\} 26/);
 });
