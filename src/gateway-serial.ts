@@ -1,4 +1,5 @@
 /** A serial port as operations sees it: the gateway's, or one that a command has opened by itself. */
+import type { SerialPortConfig } from "./config/schema.ts";
 import type { Conditions } from "./kernel/conditions.ts";
 import type { PortView, WatchedPort } from "./operations/view.ts";
 import type { SerialSource } from "./sources/serial.ts";
@@ -12,14 +13,17 @@ export function portViewOf(source: SerialSource, conditions: Conditions): PortVi
   return { ...status, detail: wrong.map(({ detail }) => detail).join("; ") };
 }
 
+/** The codec; or, of a port whose devices are asked in a protocol of its own, that. */
+export function languageOf({ codec, modbus }: Pick<SerialPortConfig, "codec" | "modbus">): string {
+  return codec ?? (modbus === undefined ? "sdi12" : "modbus");
+}
+
 /** The port for whoever looks on. */
 export function watchedPort(source: SerialSource, conditions: Conditions): WatchedPort {
-  const { name, baudRate, dataBits, parity, stopBits, framing, modbus } = source.config;
-  // A port whose devices are asked in a protocol of its own names no codec.
-  const codec = source.config.codec ?? (modbus === undefined ? "sdi12" : "modbus");
+  const { name, baudRate, dataBits, parity, stopBits, framing } = source.config;
   return {
     name,
-    settings: { baudRate, dataBits, parity, stopBits, framing, codec },
+    settings: { baudRate, dataBits, parity, stopBits, framing, codec: languageOf(source.config) },
     status: () => portViewOf(source, conditions),
     watch: (watcher) => source.traffic.watch(watcher),
   };

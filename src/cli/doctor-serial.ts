@@ -1,7 +1,10 @@
 /** `summit-edge doctor serial`: which serial ports there are, and what speaks on one. */
 import { realpath } from "node:fs/promises";
 import type { Command } from "commander";
+import { recognise } from "../codec/recognise.ts";
 import { loadConfig } from "../config/load.ts";
+import { shippedCandidates } from "../config/profile-vectors.ts";
+import { findProfile } from "../config/profiles.ts";
 import type { Config } from "../config/schema.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { ExitStatus, GatewayError } from "../kernel/errors.ts";
@@ -9,11 +12,19 @@ import type { LineSettings } from "../sources/port.ts";
 import { wholeNumber } from "./arguments.ts";
 import { configOption } from "./config-file.ts";
 import { configOf, Daemon, daemonAddress } from "./daemon.ts";
-import { type Attempt, bytesOf, isFound, type LineTry, searchLine, textOf } from "./doctor/line-search.ts";
+import {
+  type Attempt,
+  bytesOf,
+  isFound,
+  type LineTry,
+  type Recognise,
+  searchLine,
+  textOf,
+} from "./doctor/line-search.ts";
 import { createListener, PortUnavailable } from "./doctor/port-listen.ts";
 import { portsText } from "./doctor/ports-text.ts";
 import { openInDaemon, type PortsReport, probeSerialPorts } from "./doctor/probe-ports.ts";
-import { nameFor, snippet } from "./doctor/snippet.ts";
+import { nameFor, snippet, USUAL_LINE } from "./doctor/snippet.ts";
 import { count, json, printable } from "./format.ts";
 import { type LineOptions, lineOf, saysHow, withLineOptions } from "./serial/line-options.ts";
 import { hexText } from "./serial/tail-text.ts";
@@ -82,7 +93,10 @@ async function listenAndGuess(path: string, options: Options, terminal: Terminal
   const { listen } = await import("./serial/raw-port.ts");
   const settings: LineSettings = lineOf(options);
   const onlyOne = saysHow(options) || (await hasNoLine(path));
+  const profiles = await shippedCandidates();
+  const recogniseIt: Recognise = (heard) => recognise(heard, profiles);
   const hear = createListener({
+    recognise: recogniseIt,
     clock: systemClock,
     listenOn: (line, signal, take) => listen(path, { ...settings, ...line }, signal, take),
     totalMs: options.seconds * 1000,
@@ -95,7 +109,7 @@ async function listenAndGuess(path: string, options: Options, terminal: Terminal
     return hear(line);
   };
   try {
-    for await (const attempt of searchLine(settings, said)) {
+    for await (const attempt of searchLine(settings, said, recogniseIt)) {
       attempts.push(attempt);
       if (onlyOne) break;
     }
@@ -105,7 +119,10 @@ async function listenAndGuess(path: string, options: Options, terminal: Terminal
   const best = attempts.findLast(isFound) ?? attempts.toSorted((one, other) => worth(other) - worth(one))[0];
   if (best === undefined || bytesOf(best).length === 0) throw nothingHeard(path, options.seconds);
   const report = await probeSerialPorts([]);
-  sayResult(best, await stableName(path, report), options, terminal);
+  const brought = await lineOfProfile(best.found[0]?.profile);
+  // Where no speed is wrong, none is known to be right.
+  const line = onlyOne && !saysHow(options) ? brought : best.line;
+  sayResult({ ...best, line }, brought, await stableName(path, report), options, terminal);
 }
 
 /** Of attempts that have shown nothing for sure: what is likely before what may be, and how much of what was heard it explains. */
@@ -125,11 +142,17 @@ async function stableName(path: string, { ports }: PortsReport): Promise<string>
   return ports.find((port) => port.path === device)?.name ?? path;
 }
 
-function sayResult(attempt: Attempt, path: string, options: Options, terminal: Terminal): void {
+/** What a device profile sets the line to. */
+async function lineOfProfile(name: string | undefined): Promise<LineTry> {
+  const found = name === undefined ? undefined : await findProfile(name, process.cwd());
+  return found?.kind === "found" ? found.profile : USUAL_LINE;
+}
+
+function sayResult(attempt: Attempt, brought: LineTry, path: string, options: Options, terminal: Terminal): void {
   const { line, found } = attempt;
   const [best] = found;
   const bytes = bytesOf(attempt);
-  const config = best === undefined ? null : snippet(nameFor(path, best), path, line, best);
+  const config = best === undefined ? null : snippet(nameFor(path, best), path, line, best, brought);
   if (best === undefined || best.certainty === "perhaps") process.exitCode = ExitStatus.failed;
   if (options.json) {
     const guesses = found.map(({ name: _name, ...guess }) => guess);

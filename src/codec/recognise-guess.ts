@@ -23,6 +23,8 @@ export interface Guess {
   readonly proof: Proof;
   /** What it is, for a person: `NMEA 0183 sentences`. */
   readonly what: string;
+  /** The device profile that says all this, and what the device measures. */
+  readonly profile?: string;
   /** A name for the port, where the device's kind is known by this. */
   readonly name?: string;
 }

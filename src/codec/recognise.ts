@@ -7,7 +7,8 @@
  * beginning and length, a pause.
  */
 import { createDecoder } from "./pipeline.ts";
-import { pipelineFaults } from "./pipeline-config.ts";
+import { type PipelineConfig, pipelineFaults } from "./pipeline-config.ts";
+import { type ProfileCandidate, type ProfileScore, profileScores } from "./profile-scores.ts";
 import { binaryGuesses } from "./recognise-binary.ts";
 import { framesOf, type Guess, type HeardPiece, type Proof, pipelineOf } from "./recognise-guess.ts";
 import { textGuesses } from "./recognise-text.ts";
@@ -30,10 +31,16 @@ const MOST_BYTES = 65_536;
 const CERTAINTIES = ["sure", "likely", "perhaps"] as const;
 const PROOFS = ["checksum", "form", "likeness", "pause"] as const;
 
-/** What was heard may be, the best guess first; none where nothing makes sense of it. Takes well below a second. */
-export async function recognise(heard: readonly HeardPiece[]): Promise<Recognition[]> {
+/**
+ * What was heard may be, the best guess first; none where nothing makes sense of it. `profiles`: the devices that are known. Takes well
+ * below a second.
+ */
+export async function recognise(
+  heard: readonly HeardPiece[],
+  profiles: readonly ProfileCandidate[] = [],
+): Promise<Recognition[]> {
   const pieces = newest(heard);
-  const found: Recognition[] = [];
+  const found = await recogniseDevices(pieces, profiles);
   for (const guess of [...textGuesses(pieces), ...binaryGuesses(pieces)]) {
     const recognition = await tryOut(guess, pieces);
     if (recognition !== undefined) found.push(recognition);
@@ -44,6 +51,8 @@ export async function recognise(heard: readonly HeardPiece[]): Promise<Recogniti
 function byWorth(one: Recognition, other: Recognition): number {
   return (
     CERTAINTIES.indexOf(one.certainty) - CERTAINTIES.indexOf(other.certainty) ||
+    // A device says more than a language.
+    Number(other.profile !== undefined) - Number(one.profile !== undefined) ||
     PROOFS.indexOf(one.proof) - PROOFS.indexOf(other.proof) ||
     one.rest - other.rest ||
     other.frames - one.frames
@@ -56,14 +65,54 @@ function newest(heard: readonly HeardPiece[]): readonly HeardPiece[] {
   return heard.slice(from);
 }
 
+/** The devices whose profile fits, the best first. */
+async function recogniseDevices(
+  pieces: readonly HeardPiece[],
+  profiles: readonly ProfileCandidate[],
+): Promise<Recognition[]> {
+  const capture = pieces.map(({ ms, bytes }) => ({ at: ms, bytes }));
+  const fitting = (await profileScores(capture, profiles, 0)).filter(({ fits }) => fits);
+  // In a language that many devices speak, the one whose words these are.
+  const [best] = fitting.filter(({ familiar }) => familiar >= LEAST_FAMILIAR);
+  const candidate = profiles.find(({ name }) => name === best?.name);
+  if (best === undefined || candidate === undefined) return [];
+  const { codec } = candidate.pipeline;
+  const guess = { keys: { codec }, proof: proofOf(candidate), profile: best.name, what: `a ${best.name}` } as const;
+  const { samples } = await readAll(candidate.pipeline, pieces);
+  return [{ ...guess, ...measured(best, guess.proof), samples }];
+}
+
+/** Fewer of the fields known, and it is another device that speaks the same language. */
+const LEAST_FAMILIAR = 0.7;
+
+function measured(
+  { readings, explained }: ProfileScore,
+  proof: Proof,
+): Pick<Recognition, "certainty" | "frames" | "rest"> {
+  const rest = 1 - explained;
+  return { certainty: certaintyOf(proof, readings, rest), frames: readings, rest };
+}
+
+function proofOf({ pipeline: { checksum, codec, framing } }: ProfileCandidate): Proof {
+  return checksum !== undefined || codec === "nmea0183" || framing === "ve-direct" ? "checksum" : "form";
+}
+
 async function tryOut(guess: Guess, pieces: readonly HeardPiece[]): Promise<Recognition | undefined> {
   const config = pipelineOf(guess.keys);
   if (pipelineFaults(config).length > 0) return undefined;
+  const { good, ignored, badBytes, samples } = await readAll(config, pieces);
+  // A decoder that takes no notice of anything has understood nothing.
+  if (good === 0 || (guess.proof !== "checksum" && ignored === good)) return undefined;
+  const total = pieces.reduce((sum, { bytes }) => sum + bytes.length, 0);
+  const rest = Math.min(1, badBytes / total);
+  return { ...guess, certainty: certaintyOf(guess.proof, good, rest), frames: good, rest, samples };
+}
+
+async function readAll(config: PipelineConfig, pieces: readonly HeardPiece[]) {
   const decoder = await createDecoder(config);
   let [good, ignored, badBytes] = [0, 0, 0];
   const samples: object[] = [];
-  const frames = framesOf(config, pieces);
-  for (const [at, frame] of frames.entries()) {
+  for (const [at, frame] of framesOf(config, pieces).entries()) {
     const { kind, ...decoded } =
       frame.kind === "frame" ? decoder.decode(frame.bytes, 0, 0) : ({ kind: "refused" } as const);
     if (kind === "ignored") ignored++;
@@ -72,11 +121,7 @@ async function tryOut(guess: Guess, pieces: readonly HeardPiece[]): Promise<Reco
     else if (at > 0) badBytes += frame.kind === "frame" ? frame.bytes.length : frame.length;
     if ("payload" in decoded && samples.length < MOST_SAMPLES) samples.push(decoded.payload);
   }
-  // A decoder that takes no notice of anything has understood nothing.
-  if (good === 0 || (guess.proof !== "checksum" && ignored === good)) return undefined;
-  const total = pieces.reduce((sum, { bytes }) => sum + bytes.length, 0);
-  const rest = Math.min(1, badBytes / total);
-  return { ...guess, certainty: certaintyOf(guess.proof, good, rest), frames: good, rest, samples };
+  return { good, ignored, badBytes, samples };
 }
 
 /** So many frames are no accident any more. */

@@ -5,6 +5,7 @@ import { type Attempt, isFound, type LineTry, searchLine } from "#src/cli/doctor
 import { createListener, type ListenOn } from "#src/cli/doctor/port-listen.js";
 import { misread, USUAL_BAUD_RATES } from "#src/codec/baud-guess.js";
 import { sentenceOf } from "#src/codec/nmea-sentence.js";
+import { recognise } from "#src/codec/recognise.js";
 import { TestClock } from "../support/test-clock.ts";
 
 const AT_9600: LineTry = { baudRate: 9600, dataBits: 8, parity: "none" };
@@ -27,7 +28,7 @@ async function all(attempts: AsyncIterable<Attempt>): Promise<Attempt[]> {
 
 for (const rate of USUAL_BAUD_RATES)
   test(`a receiver at ${rate} bit/s is found, most often at the second try`, async () => {
-    const attempts = await all(searchLine(AT_9600, hear(LINES, rate)));
+    const attempts = await all(searchLine(AT_9600, hear(LINES, rate), recognise));
     const last = attempts.at(-1);
     assert.ok(last && isFound(last));
     assert.equal(last.line.baudRate, rate);
@@ -43,7 +44,7 @@ for (const parity of ["even", "odd"] as const)
     );
     const listen = async (line: LineTry) =>
       (line.dataBits === 7 && line.parity === parity ? LINES : withParity).map((bytes, ms) => ({ ms, bytes }));
-    const attempts = await all(searchLine(AT_9600, listen));
+    const attempts = await all(searchLine(AT_9600, listen, recognise));
     assert.deepEqual(
       attempts.map(({ line }) => line),
       [AT_9600, { baudRate: 9600, dataBits: 7, parity }],
@@ -52,7 +53,7 @@ for (const parity of ["even", "odd"] as const)
 
 test("where nothing makes sense each setting is tried once, and then it ends", async () => {
   for (const heard of [[], [{ ms: 0, bytes: Buffer.from([1, 2, 3]) }]]) {
-    const attempts = await all(searchLine(AT_9600, async () => heard));
+    const attempts = await all(searchLine(AT_9600, async () => heard, recognise));
     const tried = attempts.map(({ line }) => JSON.stringify(line));
     assert.equal(new Set(tried).size, tried.length);
     assert.equal(tried.length, USUAL_BAUD_RATES.length + 2);
@@ -72,7 +73,7 @@ test("listening ends when it is clear what speaks, when a wrong setting has had 
     return undefined;
   };
   const signal = new AbortController().signal;
-  const listen = createListener({ clock, listenOn, totalMs: 30_000, onlyOne: false, signal });
+  const listen = createListener({ clock, listenOn, recognise, totalMs: 30_000, onlyOne: false, signal });
   const silent = listen(AT_9600);
   await clock.advance(16_000);
   assert.deepEqual(await silent, []);

@@ -6,6 +6,8 @@ import { createFrameWriter } from "#src/codec/pipeline.js";
 import type { PipelineConfig } from "#src/codec/pipeline-config.js";
 import { type Recognition, recognise } from "#src/codec/recognise.js";
 import { type HeardPiece, type PipelineKeys, pipelineOf } from "#src/codec/recognise-guess.js";
+import { shippedCandidates, vectorBytes } from "#src/config/profile-vectors.js";
+import { findProfile } from "#src/config/profiles.js";
 import { chance } from "../support/chance.ts";
 
 const random = chance(7);
@@ -142,7 +144,38 @@ describe("what a device speaks is recognised", () => {
   });
 });
 
+describe("a device of which there is a profile is recognised by it", () => {
+  it("from the frames of its data sheet, repeated", async () => {
+    const profiles = await shippedCandidates();
+    const names: string[] = [];
+    for (const { name } of profiles) {
+      const loaded = await findProfile(name, "/");
+      assert.equal(loaded.kind, "found");
+      if (loaded.kind !== "found") continue;
+      const vectors = loaded.profile.vectors.map(vectorBytes);
+      if (vectors.length === 0) continue;
+      const [found] = await recognise(spaced([...vectors, ...vectors, ...vectors]), profiles);
+      assert.deepEqual(
+        [found?.profile, found?.certainty],
+        [name, found?.proof === "form" ? found?.certainty : "sure"],
+        name,
+      );
+      names.push(name);
+    }
+    assert.ok(names.length >= 8, names.join(" "));
+  });
+
+  it("and not by its language alone, where its words are others", async () => {
+    const profiles = await shippedCandidates();
+    const lines = times(6, (n) => `{"n":${n},"spam":1,"eggs":2}\n`);
+    const [found] = await recognise(stream(lines), profiles);
+    assert.deepEqual([found?.profile, found?.keys], [undefined, { codec: "json" }]);
+  });
+});
+
 describe("what makes no sense is not called anything", () => {
+  const candidates = shippedCandidates();
+
   it("noise is at most frames between pauses", async () => {
     for (let round = 0; round < 20; round++) {
       const found = await recognise(
@@ -150,6 +183,7 @@ describe("what makes no sense is not called anything", () => {
           times(20, () => some(40)),
           true,
         ),
+        await candidates,
       );
       assert.deepEqual(
         found.filter(({ certainty }) => certainty !== "perhaps").map(({ what }) => what),

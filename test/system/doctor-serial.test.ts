@@ -6,7 +6,7 @@ import { type TestContext, test } from "node:test";
 import { parse, stringify } from "yaml";
 import { portsText } from "#src/cli/doctor/ports-text.js";
 import { probeSerialPorts } from "#src/cli/doctor/probe-ports.js";
-import { withChecksum } from "#src/codec/checksum.js";
+import { hasChecksum, withChecksum } from "#src/codec/checksum.js";
 import { loadConfig } from "#src/config/load.js";
 import { summitEdge as finished } from "../support/command.ts";
 import { missing } from "../support/commands.ts";
@@ -127,6 +127,19 @@ test("a binary protocol is recognised by its checksum", { skip }, async (t) => {
     ["fixed", "42 4d", 10, "binary", { type: "sum16" }],
   );
   assert.equal(port?.checksum?.endian, "big");
+});
+
+test("a device of which there is a profile is printed as that and nothing more", { skip }, async (t) => {
+  const checksum = { type: "sum8", from: 2, at: 8, endian: "big", complement: "none", encoding: "bytes" } as const;
+  const frame = (n: number): Uint8Array => {
+    const bytes = Uint8Array.of(0xaa, 0xc0, n, 1, 3 * n, 2, 0xa1, 0x60, 0, 0xab);
+    bytes[8] = bytes.subarray(2, 8).reduce((sum, each) => sum + each, 0);
+    assert.ok(hasChecksum(bytes, checksum));
+    return bytes;
+  };
+  const { port, pasted, pair } = await understood(t, (pair, n) => pair.say(frame(n)));
+  assert.deepEqual(pasted, { name: "tty", path: pair.device, profile: "nova-sds011" });
+  assert.equal(port?.codec, "binary");
 });
 
 test("silence, and what nobody understands, fail and say what to look at", { skip }, async (t) => {

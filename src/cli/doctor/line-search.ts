@@ -1,7 +1,7 @@
 /** Which speed and parity a device speaks at: they are tried in turn until what is heard makes sense. */
 import { likelyBaudRates, USUAL_BAUD_RATES } from "../../codec/baud-guess.ts";
 import { hiddenParity } from "../../codec/line-quality.ts";
-import { type Recognition, recognise } from "../../codec/recognise.ts";
+import type { Recognition } from "../../codec/recognise.ts";
 import type { HeardPiece } from "../../codec/recognise-guess.ts";
 import type { LineSettings } from "../../sources/port.ts";
 
@@ -24,6 +24,9 @@ export function isFound({ found: [best] }: Attempt): boolean {
   return best?.certainty === "sure";
 }
 
+/** What was heard may be, the best guess first. */
+export type Recognise = (heard: readonly HeardPiece[]) => Promise<readonly Recognition[]>;
+
 /**
  * The attempts, in order, the last one with what is to be known: found, or the end of what can be tried. `listen` gives what was heard
  * with a setting, and nothing where there is no time left.
@@ -31,6 +34,7 @@ export function isFound({ found: [best] }: Attempt): boolean {
 export async function* searchLine(
   first: LineTry,
   listen: (line: LineTry) => Promise<readonly HeardPiece[] | undefined>,
+  recognise: Recognise,
 ): AsyncGenerator<Attempt> {
   const tried = new Set<string>();
   for (let line: LineTry | undefined = first; line !== undefined; ) {

@@ -1,10 +1,9 @@
 /** Listens on a serial port until it is known what speaks there, or the time is over. */
 
-import { recognise } from "../../codec/recognise.ts";
 import type { HeardPiece } from "../../codec/recognise-guess.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import type { PortFault } from "../../sources/port.ts";
-import type { LineTry } from "./line-search.ts";
+import type { LineTry, Recognise } from "./line-search.ts";
 
 /** With a wrong setting so long is enough to see that. */
 const HEARING_MS = 3000;
@@ -23,6 +22,7 @@ export type ListenOn = (
 export interface ListenerParts {
   readonly clock: Clock;
   readonly listenOn: ListenOn;
+  readonly recognise: Recognise;
   /** All settings together. */
   readonly totalMs: number;
   /** The rate has no effect, and none other will be tried: all the time is for this one. */
@@ -32,7 +32,7 @@ export interface ListenerParts {
 
 /** Gives what was heard with a setting; `undefined` once the time is over. Rejects with the fault of a port that cannot be opened. */
 export function createListener(parts: ListenerParts): (line: LineTry) => Promise<HeardPiece[] | undefined> {
-  const { clock, listenOn, totalMs, onlyOne, signal } = parts;
+  const { clock, listenOn, recognise, totalMs, onlyOne, signal } = parts;
   const endsAt = clock.monotonic() + totalMs;
   return async (line) => {
     const left = endsAt - clock.monotonic();
@@ -42,7 +42,8 @@ export function createListener(parts: ListenerParts): (line: LineTry) => Promise
     const ended = AbortSignal.any([enough.signal, signal]);
     const silentUntil =
       clock.monotonic() + (onlyOne ? left : Math.min(left, Math.max(LEAST_SILENT_MS, left * SILENT_SHARE)));
-    const watching = watch(heard, ended, () => enough.abort(), { silentUntil, endsAt, onlyOne, clock });
+    const bounds = { silentUntil, endsAt, onlyOne, clock, recognise };
+    const watching = watch(heard, ended, () => enough.abort(), bounds);
     let bytes = 0;
     const fault = await listenOn(line, ended, (chunk, ms) => {
       bytes += chunk.length;
@@ -63,8 +64,9 @@ async function watch(
   heard: readonly HeardPiece[],
   ended: AbortSignal,
   end: () => void,
-  { silentUntil, endsAt, onlyOne, clock }: { silentUntil: number; endsAt: number; onlyOne: boolean; clock: Clock },
+  bounds: Pick<ListenerParts, "clock" | "recognise" | "onlyOne"> & { silentUntil: number; endsAt: number },
 ): Promise<void> {
+  const { silentUntil, endsAt, onlyOne, clock, recognise } = bounds;
   let [judged, firstAt] = [0, Number.POSITIVE_INFINITY];
   while (!ended.aborted) {
     await clock.sleep(LOOK_EVERY_MS, ended);
@@ -72,13 +74,9 @@ async function watch(
     if (heard.length > 0) firstAt = Math.min(firstAt, now);
     if (heard.length > judged) {
       judged = heard.length;
-      if (await isClear(heard)) return end();
+      if ((await recognise(heard))[0]?.certainty === "sure") return end();
     }
     const isOver = heard.length === 0 ? now >= silentUntil : !onlyOne && now >= firstAt + HEARING_MS;
     if (isOver || now >= endsAt) return end();
   }
-}
-
-async function isClear(heard: readonly HeardPiece[]): Promise<boolean> {
-  return (await recognise(heard))[0]?.certainty === "sure";
 }

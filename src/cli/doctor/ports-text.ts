@@ -1,5 +1,6 @@
 /** The machine's serial ports as a person reads about them. Pure. */
 import type { SerialPortConfig } from "../../config/schema.ts";
+import { languageOf } from "../../gateway-serial.ts";
 import { holderText } from "../../kernel/device-holders.ts";
 import { printable } from "../format.ts";
 import type { PortFact, PortsReport } from "./probe-ports.ts";
@@ -50,7 +51,9 @@ function userText(name: string, configured: readonly SerialPortConfig[], open: R
   const port = configured.find((each) => each.name === name);
   if (port === undefined) return name;
   const line = `${port.baudRate} bit/s ${port.dataBits}${port.parity.charAt(0).toUpperCase()}${port.stopBits}`;
-  return `${name} (${line}, ${port.framing}, ${port.codec})${open.has(name) ? ", open in the daemon" : ""}`;
+  const language = languageOf(port);
+  const spoken = port.codec === undefined ? language : `${port.framing}, ${language}`;
+  return `${name} (${line}, ${spoken})${open.has(name) ? ", open in the daemon" : ""}`;
 }
 
 function block(title: string, rows: readonly (readonly [string, string])[]): string {

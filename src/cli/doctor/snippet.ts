@@ -4,22 +4,32 @@ import type { Recognition } from "../../codec/recognise.ts";
 import { formatDuration } from "../../config/units.ts";
 import type { LineTry } from "./line-search.ts";
 
-const DEFAULT_RATE = 9600;
+/** What a port has where nothing is said. */
+export const USUAL_LINE: LineTry = { baudRate: 9600, dataBits: 8, parity: "none" };
 
-/** The YAML to paste: a `serial` section with this one port. `name`: how the port is to be called. */
-export function snippet(name: string, path: string, line: LineTry, { keys }: Pick<Recognition, "keys">): string {
+/**
+ * The YAML to paste: a `serial` section with this one port. `name`: how the port is to be called. `brought`: what the line is set to
+ * where the port says nothing, by the profile or by itself.
+ */
+export function snippet(
+  name: string,
+  path: string,
+  line: LineTry,
+  { keys, profile }: Pick<Recognition, "keys" | "profile">,
+  brought: LineTry = USUAL_LINE,
+): string {
   const { idle, checksum, ...rest } = keys;
-  const port = {
-    name,
-    path,
-    ...(line.baudRate !== DEFAULT_RATE && { baudRate: line.baudRate }),
-    ...(line.dataBits !== 8 && { dataBits: line.dataBits }),
-    ...(line.parity !== "none" && { parity: line.parity }),
-    ...rest,
-    ...(idle !== undefined && { idle: formatDuration(idle) }),
-    ...(checksum !== undefined && { checksum: withoutDefaults(checksum) }),
-  };
-  return stringify({ serial: [port] }, { lineWidth: 0 });
+  const own = (["baudRate", "dataBits", "parity"] as const).filter((key) => line[key] !== brought[key]);
+  const setUp = Object.fromEntries(own.map((key) => [key, line[key]]));
+  const spoken =
+    profile !== undefined
+      ? { profile }
+      : {
+          ...rest,
+          ...(idle !== undefined && { idle: formatDuration(idle) }),
+          ...(checksum !== undefined && { checksum: withoutDefaults(checksum) }),
+        };
+  return stringify({ serial: [{ name, path, ...setUp, ...spoken }] }, { lineWidth: 0 });
 }
 
 const CHECKSUM_DEFAULTS: Readonly<Record<string, unknown>> = {
