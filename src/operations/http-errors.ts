@@ -78,17 +78,32 @@ const FRAMEWORK_CODES: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_MAX_PARAM_LENGTH: "URL_TOO_LONG",
 };
 
+/** The parts of a request that are checked, as its sender calls them. */
+const PARTS: Readonly<Record<string, string>> = {
+  querystring: "the query",
+  params: "the address",
+  headers: "the header fields",
+  body: "the body",
+};
+
+function invalid(faults: readonly { instancePath: string; message?: string }[], part: string): Problem {
+  const [first] = faults;
+  const field = first?.instancePath.slice(1).replaceAll("/", ".") ?? "";
+  const where = `${field === "" ? "" : `${field} in `}${PARTS[part] ?? part}`;
+  const errors = faults.map(({ instancePath, message }) => ({
+    pointer: `/${part}${instancePath}`,
+    detail: message ?? "is not valid",
+  }));
+  return problem(400, "VALIDATION_FAILED", `${where} ${first?.message ?? "is not valid"}`, { errors });
+}
+
 /** What an error that ended a request looks like from outside. Only what nobody expected is logged. */
 function problemOf(error: FastifyError, request: FastifyRequest, log: Logger): Problem {
   if (error instanceof Refused) {
     return problem(error.status, error.code, error.message, error.hint === undefined ? {} : { hint: error.hint });
   }
   if (error.validation !== undefined) {
-    const errors = error.validation.map(({ instancePath, message }) => ({
-      pointer: `/${error.validationContext ?? "body"}${instancePath}`,
-      detail: message ?? "is not valid",
-    }));
-    return problem(400, "VALIDATION_FAILED", error.message, { errors });
+    return invalid(error.validation, error.validationContext ?? "body");
   }
   if (error instanceof GatewayError) {
     log.warn({ code: error.code, op: error.op, url: pathOf(request) }, error.message);

@@ -2,6 +2,7 @@
 import { createRequire } from "node:module";
 import type { Ajv } from "ajv";
 import type { FastifyInstance, FastifySchemaValidationError, FastifyServerOptions } from "fastify";
+import { requestFaults } from "./request-faults.ts";
 
 /**
  * How requests are checked and answers written. The validator is loaded by the first request that needs it: most daemons
@@ -14,7 +15,8 @@ export function useOwnCompilers(app: FastifyInstance): void {
     // A query holds text, so it is converted; a body says what it means, so it is taken at its word.
     return (data: unknown) => {
       validate ??= validatorOf(httpPart !== "body").compile(schema);
-      return validate(data) ? { value: data } : { error: (validate.errors ?? []) as FastifySchemaValidationError[] };
+      if (validate(data)) return { value: data };
+      return { error: requestFaults(validate.errors ?? []) as FastifySchemaValidationError[] };
     };
   });
 }
@@ -27,5 +29,12 @@ export const NO_COMPILERS = {
 
 function validatorOf(coerceTypes: boolean): Ajv {
   const ajv = createRequire(import.meta.url)("ajv") as typeof import("ajv");
-  return new ajv.Ajv({ removeAdditional: false, useDefaults: true, validateFormats: false, coerceTypes });
+  // Verbose: an error that is told in words needs the schema that it comes from.
+  return new ajv.Ajv({
+    removeAdditional: false,
+    useDefaults: true,
+    validateFormats: false,
+    coerceTypes,
+    verbose: true,
+  });
 }

@@ -223,6 +223,7 @@ export const selectionResult = having({ count, unknown: listOf(text) });
 /** A time as readings carry it: RFC 3339, with its offset from UTC. */
 const moment = {
   type: "string",
+  format: "date-time",
   pattern: "^\\d{4}-\\d{2}-\\d{2}[Tt]\\d{2}:\\d{2}:\\d{2}(\\.\\d+)?([Zz]|[+-]\\d{2}:\\d{2})$",
 } as const;
 const name = { type: "string", minLength: 1, maxLength: 256 } as const;

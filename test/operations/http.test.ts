@@ -191,8 +191,9 @@ test("what every route answers is what the OpenAPI document says", async () => {
 test("a request that is not valid is refused with what is wrong with it", async () => {
   const query = await get("/api/v1/outbox/peek?limit=0");
   assertProblem(query, 400, "VALIDATION_FAILED");
-  assert.deepEqual(query.json.errors, [{ pointer: "/querystring/limit", detail: "must be >= 1" }]);
-  assertProblem(await get("/api/v1/outbox/peek?colour=red"), 400, "VALIDATION_FAILED");
+  assert.equal(query.json.detail, "limit in the query must be a whole number from 1 to 1000");
+  const wanted = "must be a whole number from 1 to 1000";
+  assert.deepEqual(query.json.errors, [{ pointer: "/querystring/limit", detail: wanted }]);
   for (const body of [{}, { ids: [] }, { all: false }, { all: "true" }, { ids: ["a"], all: true }, { ids: [7] }, null])
     assertProblem(await post("/api/v1/dead-letters/drop", body), 400, "VALIDATION_FAILED");
   assertProblem(await call("POST", "/api/v1/dead-letters/drop", "{"), 400, "INVALID_JSON");
@@ -201,6 +202,33 @@ test("a request that is not valid is refused with what is wrong with it", async 
   assertProblem(await post("/api/v1/dead-letters/drop", { ids: ["x".repeat(70_000)] }), 413, "BODY_TOO_LARGE");
   assertProblem(await get("/api/v1/nothing"), 404, "RESOURCE_NOT_FOUND");
   assertProblem(await get("/%zz"), 400, "BAD_REQUEST");
+});
+
+test("a refusal says in words which field is meant, and what is wanted there", async () => {
+  const peek = "/api/v1/outbox/peek";
+  const drop = "/api/v1/dead-letters/drop";
+  const time = "a time in RFC 3339, such as 2026-07-01T12:00:00Z";
+  for (const [asked, detail] of [
+    [get(`${peek}?limit=many`), "limit in the query must be a whole number from 1 to 1000"],
+    [get(`${peek}?priority=urgent`), "priority in the query must be one of critical, high, normal, low"],
+    [get(`${peek}?limt=1`), "limt in the query is not known: did you mean `limit`?"],
+    [
+      get(`${peek}?colour=red`),
+      "colour in the query is not known: did you mean `priority`? known here: limit, priority",
+    ],
+    [post(drop, null), "the body must be an object with either ids or all"],
+    [post(drop, {}), "the body must be an object with either ids or all"],
+    [post(drop, { ids: ["a"], all: true }), "the body must be an object with either ids or all"],
+    [post(drop, { ids: [] }), "ids in the body must be a list of 1 to 1000 members"],
+    [post(drop, { ids: ["a", 7] }), "ids.1 in the body must be text of 1 to 128 characters"],
+    [post(drop, { all: "true" }), "all in the body must be true"],
+    [post("/api/v1/outbox/replay", {}), `from in the body is missing: ${time}`],
+    [post("/api/v1/outbox/replay", { from: "yesterday", to: "today" }), `from in the body must be ${time}`],
+  ] as const) {
+    const answer = await asked;
+    assertProblem(answer, 400, "VALIDATION_FAILED");
+    assert.equal(answer.json.detail, detail);
+  }
 });
 
 test("a page of another site cannot write, neither by rebinding its name nor by calling across", async () => {
