@@ -1,4 +1,5 @@
-// `npm run sbom`: what the program consists of, as CycloneDX JSON on standard output, or in a file: `npm run sbom -- FILE`.
+// What the program consists of, as CycloneDX JSON, in a file: `npm run sbom -- FILE`; or on standard output: `npm run --silent sbom`,
+// for npm says there what it runs unless it is told not to.
 // From the lock file alone: nothing is downloaded, and nothing need be installed.
 import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";

@@ -3,7 +3,9 @@ import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, writeSy
 import { dirname, join, resolve } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { loadConfig } from "../config/load.ts";
+import { nearest } from "../config/nearest.ts";
 import { parseDuration } from "../config/units.ts";
+import { AUDIT_ACTIONS } from "../kernel/audit.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 import { FileLock } from "../kernel/file-lock.ts";
@@ -62,13 +64,36 @@ function addList(group: Command, terminal: Terminal): void {
         .argParser(wholeNumber(1, MAX_LIMIT))
         .default(DEFAULT_LIMIT),
     )
-    .addHelpText("after", "\nExample:\n  summit-edge audit list --since 7d --action dead-letter --json")
+    .addHelpText(
+      "after",
+      `\nActions:\n${ACTIONS_TEXT}\nExample:\n  summit-edge audit list --since 7d --action dead-letter --json`,
+    )
     .action(async ({ since, action, limit, ...options }: ListOptions) => {
       const folder = await folderOf(options, terminal);
       const query = { limit, ...(since !== undefined && { since }), ...(action !== undefined && { action }) };
       const page = await readable(folder, () => listEntries(folder, query));
+      if (action !== undefined && page.entries.length === 0) refuseUnknown(action);
       terminal.write(options.json ? json(page, 2) : pageText(page));
     });
+}
+
+const ACTION_NAMES = Object.keys(AUDIT_ACTIONS);
+const ACTIONS_TEXT = Object.entries(AUDIT_ACTIONS)
+  .map(([name, meaning]) => `  ${name.padEnd(23)}${meaning}\n`)
+  .join("");
+
+/** Only where nothing was found: the trail may hold actions of another version. */
+function refuseUnknown(action: string): void {
+  const groups = ACTION_NAMES.map((name) => name.slice(0, name.indexOf(".")));
+  const known = [...new Set([...groups, ...ACTION_NAMES])];
+  if (known.includes(action)) return;
+  const guess = nearest(action, known);
+  throw new GatewayError({
+    code: "USAGE",
+    op: "audit.list",
+    message: `no action is called ${printable(action)}`,
+    hint: `Did you mean ${guess?.name}? summit-edge audit list --help has all of them.`,
+  });
 }
 
 function addVerify(group: Command, terminal: Terminal): void {

@@ -181,7 +181,7 @@ async function remove(names: readonly string[], options: Options, terminal: Term
     return withoutEntries(text, gone);
   });
   const actor = callerOf(terminal);
-  await tell(config, ...gone.map((subject) => ({ action: "device.removed", actor, subject })));
+  await tell(config, ...gone.map((subject) => ({ action: "device.removed" as const, actor, subject })));
   const done = `${gone.join(", ")} may not log in with a password any more.\n${WHEN_IN_FORCE}\n`;
   terminal.write(options.json ? json({ removed: gone, file }, 2) : done);
 }

@@ -72,6 +72,10 @@ test("dead letters dropped and requeued stand in the trail by id, with who did i
       ["dead-letter.requeued", `cli:${user}`, third],
     ],
   );
+  const unknown = await command(folder, "audit", "list", "--action", "dead-letters");
+  assert.equal(unknown.status, 2);
+  assert.match(unknown.stderr, /no action is called dead-letters\nhint: Did you mean dead-letter\?.*audit list --help/);
+  assert.deepEqual(await entries(folder, "--action", "key.revoked"), [], "a known one, of which there is none");
 });
 
 test("a refused login stands in the trail under its address, with the client id that it claims and the reason", async (t) => {

@@ -58,7 +58,7 @@ export function addRevoke(group: Command, context: CertsContext): void {
       return { revoked: fresh, already: chosen.length - fresh.length, crlFile: folder.crlFile };
     });
     const events = revoked.map(({ name, kind, serial }) => ({
-      action: "certificate.revoked",
+      action: "certificate.revoked" as const,
       actor: callerOf(context.terminal),
       subject: name,
       detail: { kind, serial, reason: options.reason },

@@ -1,5 +1,5 @@
 /** What an operator does to the outbox, with an entry about each change in the audit trail. */
-import type { Audit, AuditEvent } from "../../kernel/audit.ts";
+import type { Audit, AuditAction, AuditEvent } from "../../kernel/audit.ts";
 import type { OutboxAdmin, ReplayAdmin, ReplayRequest, Selection, SelectionResult } from "../view.ts";
 
 /** Where entries go. `flush` resolves once they are durable, or cannot be for now. */
@@ -27,7 +27,7 @@ export function auditedOutbox(admin: OutboxAdmin, sink: AuditSink, by: string): 
 }
 
 function* selected(
-  action: string,
+  action: AuditAction,
   selection: Selection,
   { count, unknown }: SelectionResult,
   actor: string,

@@ -25,7 +25,9 @@ export interface Link {
   readonly hash: string;
 }
 
-export interface AuditEntry extends Stamp, AuditEvent, Link {
+export interface AuditEntry extends Stamp, Omit<AuditEvent, "action">, Link {
+  /** Another version of the program may have other ones. */
+  readonly action: string;
   readonly prev: string;
 }
 
@@ -55,7 +57,7 @@ export function lineOf(event: AuditEvent, stamp: Stamp, seq: number, prev: strin
 function bounded({ action, actor, subject, detail }: AuditEvent): AuditEvent {
   const values = Object.entries(detail ?? {}).slice(0, MAX_VALUES);
   return {
-    action: cut(action, MAX_NAME),
+    action,
     actor: cut(actor, MAX_NAME),
     ...(subject !== undefined && { subject: cut(subject, MAX_NAME) }),
     ...(detail !== undefined && {

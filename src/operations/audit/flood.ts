@@ -4,7 +4,7 @@
  * Of each such action the first few in a window are kept one by one; the rest are counted, and kept as one entry when the window
  * ends. While they go on, windows grow to an hour. What somebody with a right to it does is always kept by itself.
  */
-import type { AuditEvent } from "../../kernel/audit.ts";
+import type { AuditAction, AuditEvent } from "../../kernel/audit.ts";
 import type { Clock } from "../../kernel/clock.ts";
 
 /** Kept one by one in each window. */
@@ -32,7 +32,7 @@ export function isCheap({ action, actor }: AuditEvent): boolean {
 export class FloodGate {
   readonly #clock: Pick<Clock, "after">;
   readonly #keep: (event: AuditEvent) => void;
-  readonly #windows = new Map<string, Window>();
+  readonly #windows = new Map<AuditAction, Window>();
 
   /** `keep` is called with what sums up a window. */
   constructor(clock: Pick<Clock, "after">, keep: (event: AuditEvent) => void) {
@@ -60,7 +60,7 @@ export class FloodGate {
     for (const action of [...this.#windows.keys()]) this.#close(action);
   }
 
-  #open(action: string, lengthMs: number): Window {
+  #open(action: AuditAction, lengthMs: number): Window {
     const cancel = this.#clock.after(lengthMs, () => {
       const held = this.#close(action);
       if (held) this.#open(action, Math.min(2 * lengthMs, LONGEST_WINDOW_MS));
@@ -70,7 +70,7 @@ export class FloodGate {
     return window;
   }
 
-  #close(action: string): boolean {
+  #close(action: AuditAction): boolean {
     const window = this.#windows.get(action);
     if (window === undefined) return false;
     window.cancel();
