@@ -245,7 +245,7 @@ function reportText({ entries, segments, first, end, problems, problemCount, not
 
 function exportedText(target: string, { entries, end }: TrailReport): string {
   const noted = end === undefined ? "" : `Its end, to be noted elsewhere, is ${end.seq}:${end.hash}\n`;
-  return `${count(entries)} entries are in ${target}.\n${noted}`;
+  return `${entries === 1 ? "1 entry is" : `${count(entries)} entries are`} in ${target}.\n${noted}`;
 }
 
 const problemsText = (n: number): string => `${count(n)} ${n === 1 ? "problem" : "problems"}`;

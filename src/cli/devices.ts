@@ -119,7 +119,8 @@ async function list(options: Options, terminal: Terminal): Promise<void> {
   if (devices.length === 0) {
     const given = options.config === undefined ? [] : ["--config", options.config];
     const command = pasteable("summit-edge devices add NAME --generate", given);
-    return terminal.write(`There are no devices. To make one: ${command}\n`);
+    const first = passwordFile === undefined ? "Set mqtt.passwordFile in the configuration; then, to" : "To";
+    return terminal.write(`There are no devices. ${first} make one: ${command}\n`);
   }
   const rows = devices.map((device) => [
     device.name,

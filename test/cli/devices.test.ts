@@ -192,7 +192,10 @@ describe("devices list", () => {
 
   it("of none says how to make one", async (t) => {
     const { devices } = await rig(t);
-    assert.match((await devices(["list"])).output, /There are no devices\. summit-edge devices add/);
+    assert.match(
+      (await devices(["list"])).output,
+      /There are no devices\. To make one: summit-edge devices add --config \S+ NAME --generate$/m,
+    );
     assert.deepEqual(JSON.parse((await devices(["list", "--json"])).output), []);
   });
 });
