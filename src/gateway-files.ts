@@ -2,8 +2,10 @@
  * The files without which the daemon would not start, or would not send: looked at as `run` does, each with its key in the
  * configuration and what to do next. What `run` makes by itself (dataDir, development certificates) is none of them.
  */
+import { stat } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
 import type { Environment } from "./config/environment.ts";
+import { barrierTo } from "./config/file-rights.ts";
 import type { Finding } from "./config/problem.ts";
 import type { Config } from "./config/schema.ts";
 import { type Path, pathText } from "./config/schema-node.ts";
@@ -31,7 +33,7 @@ interface Needed {
 /** `asDaemon`: whether whoever asks may read what the daemon may. */
 export async function examineFiles(config: Config, env: Environment, asDaemon: boolean): Promise<FilesVerdict> {
   const problems: Finding[] = [];
-  const warnings: Finding[] = [];
+  const warnings: Finding[] = await beyondReach(config, env);
   for (const needed of neededFiles(config)) {
     const { path, files } = needed;
     // A credential that nobody has handed over to this shell: a warning of the configuration's own says so.
@@ -47,6 +49,27 @@ export async function examineFiles(config: Config, env: Environment, asDaemon: b
     }
   }
   return { problems, warnings };
+}
+
+/** Where root asks for a daemon that is somebody else: what that one, by the bits, may not read. Its further groups are not known. */
+async function beyondReach(config: Config, env: Environment): Promise<Finding[]> {
+  const daemon = process.getuid?.() === 0 ? await stat(config.gateway.dataDir).catch(() => undefined) : undefined;
+  if (daemon === undefined) return [];
+  const found: Finding[] = [];
+  for (const { path, files } of neededFiles(config)) {
+    for (const [name, file] of Object.entries(files)) {
+      if (file === undefined || isCredential(file, env)) continue;
+      const barrier = await barrierTo(file, daemon);
+      if (barrier === undefined) continue;
+      const advice =
+        barrier === file
+          ? `chown ${daemon.uid}:${daemon.gid} ${file}`
+          : `put it elsewhere, or hand it over with LoadCredential= in the unit; the rights of ${barrier} are in the way`;
+      const message = `${file} may be read by root, and not by the gateway's user (that of gateway.dataDir): ${advice}`;
+      found.push({ path: [...path, name], message });
+    }
+  }
+  return found;
 }
 
 function neededFiles({ mqtt, http, uplink }: Config): Needed[] {
