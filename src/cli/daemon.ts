@@ -74,13 +74,23 @@ export async function daemonAddress(options: DaemonOptions, terminal: Asker): Pr
   if (key === undefined && opensLocalSocket(http)) return { url, socket: localSocketPath(gateway.dataDir) };
   if (http.port !== 0) return { url, ...opened };
   const message = "http.port is 0: the daemon has taken any free one";
-  throw new GatewayError({ code: "PORT_UNKNOWN", op: "cli.connect", message, hint: "Give its address with --url." });
+  throw new GatewayError({
+    code: "PORT_UNKNOWN",
+    op: "cli.connect",
+    message,
+    hint: "Give its address, whose port stands in its log (HTTP API is open): --url http://127.0.0.1:PORT",
+  });
 }
 
 function parsedUrl(text: string): URL {
   if (/^https?:/i.test(text) && URL.canParse(text)) return new URL(text);
   const message = `${text} is not an http address`;
-  throw new GatewayError({ code: "URL_INVALID", op: "cli.connect", message, hint: "Write it as http://host:port." });
+  throw new GatewayError({
+    code: "URL_INVALID",
+    op: "cli.connect",
+    message,
+    hint: "Write it as http://host:port: --url http://127.0.0.1:8480",
+  });
 }
 
 /** An address at which a listener bound to `bind` can be reached from this machine. */
