@@ -218,15 +218,12 @@ test("health and doctor say that the trail is not whole, until it is moved away"
   await first.stop();
   const trail = join(folder, "data", "audit");
   const segment = join(trail, "audit-0000000001.jsonl");
-  writeFileSync(segment, readFileSync(segment, "utf8").replace("outbox.backed-up", "outbox.looked-at"));
+  writeFileSync(segment, readFileSync(segment, "utf8").replace("config.first-seen", "config.looked-at"));
   const findings = async (): Promise<{ check: string; level: string; detail: string }[]> =>
     JSON.parse((await command(folder, "doctor", "--json")).stdout).findings;
   const stopped = (await findings()).find(({ check }) => check === "audit trail");
   assert.equal(stopped?.level, "warn");
-  assert.match(
-    String(stopped?.detail),
-    /is not whole: 1 problem: entry 2 was changed \(audit-0000000001.jsonl, line 2\)/,
-  );
+  assert.match(String(stopped?.detail), /is not whole: .*entry 1 was changed \(audit-0000000001.jsonl, line 1\)/);
 
   const daemon = await Daemon.start({ folder, ports: first.ports });
   t.after(() => daemon.stop("SIGKILL"));
