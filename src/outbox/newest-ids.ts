@@ -1,12 +1,34 @@
 /** The ids that copies are recognised by after a restart, read from the newest blocks: at each start, so quickly and in little memory. */
+import { Worker } from "node:worker_threads";
 import { idOf } from "./block.ts";
 import { parseId } from "./recent-ids.ts";
 import { inflateSegment } from "./segment.ts";
-import { BANDS, bandEnd, bandStart, type Store } from "./store.ts";
+import { BANDS, bandEnd, bandStart, type Store, type StoreOptions } from "./store.ts";
 
 const LINE_FEED = 0x0a;
 /** What stands before and in the id of a reading: `{"id":"…`. */
 const HEAD_BYTES = 64;
+
+export type IdsThreadData = Omit<StoreOptions, "readOnly"> & { readonly limit: number };
+
+/**
+ * `newestIds` in a thread of its own: what inflating some hundred blocks takes is given back with it, and was 20 MiB for as long as the daemon
+ * ran. What goes wrong there is met, and told, where the store itself reads.
+ */
+export async function newestIdsApart(store: Store, options: StoreOptions, limit: number): Promise<Uint32Array> {
+  if (BANDS.every((band) => store.firstHead(bandStart(band), bandEnd(band)) === undefined)) return new Uint32Array(0);
+  const read = await new Promise<Uint32Array | undefined>((resolve) => {
+    const { file, maxBytes, bootId } = options;
+    const thread = new Worker(new URL("./ids-thread.js", import.meta.url), {
+      workerData: { file, maxBytes, bootId, limit } satisfies IdsThreadData,
+      resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 64 },
+    });
+    thread.once("message", resolve);
+    thread.once("error", () => resolve(undefined));
+    thread.once("exit", () => resolve(undefined));
+  });
+  return read ?? newestIds(store, limit);
+}
 
 /** The ids of about the newest `limit` waiting readings, those of older blocks first, four words each. */
 export function newestIds(store: Store, limit: number): Uint32Array {

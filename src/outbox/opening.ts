@@ -64,7 +64,7 @@ export interface Opened<T> {
  */
 export async function openChecked<T>(
   options: StoreOptions,
-  build: (store: Store) => T,
+  build: Build<T>,
   checkWaitMs = CHECK_WAIT_MS,
 ): Promise<Opened<T>> {
   const { file } = options;
@@ -72,7 +72,7 @@ export async function openChecked<T>(
   const state = readState(file);
   const { fault, check, later } = await look(file, state, checkWaitMs);
   const { report, ...opened } =
-    fault === undefined ? tryOpen(options, build, state) : mend(options, build, fault, state);
+    fault === undefined ? await tryOpen(options, build, state) : await mend(options, build, fault, state);
   const earlier = lastRepair(file);
   noteOpen(file, known(opened.store));
   // Of a file that has been repaired meanwhile, what is found in the damaged one says nothing.
@@ -95,26 +95,28 @@ interface Built<T> {
   readonly report?: RepairReport;
 }
 
-function tryOpen<T>(options: StoreOptions, build: (store: Store) => T, state: FileState | undefined): Built<T> {
+type Build<T> = (store: Store) => T | Promise<T>;
+
+async function tryOpen<T>(options: StoreOptions, build: Build<T>, state: FileState | undefined): Promise<Built<T>> {
   try {
-    return openAndBuild(options, build);
+    return await openAndBuild(options, build);
   } catch (thrown) {
     if (!(thrown instanceof Contradiction) && !isDamageAtOpen(thrown)) throw thrown;
-    return mend(options, build, messageOf(thrown), state);
+    return await mend(options, build, messageOf(thrown), state);
   }
 }
 
 /** Repairs and opens. What cannot be opened even then is not copied again and again: the card has no use for that. */
-function mend<T>(
+async function mend<T>(
   options: StoreOptions,
-  build: (store: Store) => T,
+  build: Build<T>,
   fault: string,
   state: FileState | undefined,
-): Built<T> {
+): Promise<Built<T>> {
   if (state?.state === "repaired-in-vain") throw inVain(options.file, fault);
   const report = repair(options, fault);
   try {
-    return { ...openAndBuild(options, build), report };
+    return { ...(await openAndBuild(options, build)), report };
   } catch (thrown) {
     writeState(options.file, { state: "repaired-in-vain", reason: messageOf(thrown) });
     throw inVain(options.file, messageOf(thrown));
@@ -202,12 +204,12 @@ function note(file: string, state: FileState): void {
 
 class Contradiction extends Error {}
 
-function openAndBuild<T>(options: StoreOptions, build: (store: Store) => T): { store: Store; built: T } {
+async function openAndBuild<T>(options: StoreOptions, build: Build<T>): Promise<{ store: Store; built: T }> {
   const store = new Store(options);
   try {
     const wrong = contradiction(store);
     if (wrong !== undefined) throw new Contradiction(wrong);
-    return { store, built: build(store) };
+    return { store, built: await build(store) };
   } catch (fault) {
     store.close();
     throw fault;

@@ -29,7 +29,7 @@ export class RecentIds {
 
   /** Remembers an id; `false` where it was remembered already. */
   add(id: string): boolean {
-    return this.#addWords(parseId(id, this.#words));
+    return this.#addWords(parseId(id, this.#words), 0);
   }
 
   /** How many ids have been remembered since this one, which is among them. */
@@ -40,17 +40,18 @@ export class RecentIds {
 
   /** Remembers ids from their words, four each, as `words` of a parsed id. */
   addAll(words: Uint32Array): void {
-    for (let at = 0; at + 4 <= words.length; at += 4) this.#addWords(words.subarray(at, at + 4));
+    for (let at = 0; at + 4 <= words.length; at += 4) this.#addWords(words, at);
   }
 
-  #addWords(words: Uint32Array): boolean {
-    let slot = this.#find(words, 0);
+  /** The id of the four words at `at`. */
+  #addWords(words: Uint32Array, at: number): boolean {
+    let slot = this.#find(words, at);
     if (this.#index[slot] !== 0) return false;
     if (this.#size === this.#capacity) {
       this.#forget(this.#next);
-      slot = this.#find(words, 0);
+      slot = this.#find(words, at);
     } else this.#size++;
-    this.#ring.set(words, this.#next * 4);
+    for (let word = 0; word < 4; word++) this.#ring[this.#next * 4 + word] = words[at + word] ?? 0;
     this.#index[slot] = this.#next + 1;
     this.#next = (this.#next + 1) % this.#capacity;
     return true;

@@ -15,7 +15,7 @@ import { overwritten, withdrawLog } from "./file-content.ts";
 import { FilePlace, type Place } from "./file-place.ts";
 import { FullDisk, makeRoomToOpen } from "./full-disk.ts";
 import { peek } from "./inspection.ts";
-import { newestIds } from "./newest-ids.ts";
+import { newestIdsApart } from "./newest-ids.ts";
 import { noteDamage, noteFault, noteOverwritten, openChecked } from "./opening.ts";
 import type { CommitOutcome, FaultReport, Operation, Operations, Reply, Request, WorkerSettings } from "./protocol.ts";
 import { repairText } from "./repair.ts";
@@ -52,7 +52,7 @@ interface Built {
   readonly disk: FullDisk;
 }
 
-function build(store: Store): Built {
+async function build(store: Store): Promise<Built> {
   const reserve = new Reserve(file, store.sizes.reserveBytes, systemClock.monotonic);
   reserve.make();
   const engine = new Engine(store, {
@@ -68,7 +68,7 @@ function build(store: Store): Built {
     onNotice: (notice) => say({ kind: "notice", notice }),
   });
   const disk = new FullDisk(engine, reserve, () => store.freeBytes());
-  return { engine, recentIds: newestIds(store, settings.recentIds), disk };
+  return { engine, recentIds: await newestIdsApart(store, { ...settings, file }, settings.recentIds), disk };
 }
 
 function damageFound(fault: string): void {

@@ -226,14 +226,15 @@ async function backlog(): Promise<void> {
     is: "most",
     detail: `${seen.startSecondsFew.toFixed(2)} s with 100,000`,
   });
-  const more = seen.residentMany - seen.residentNone;
+  const [resident, without] = [median(seen.residentMany), median(seen.residentNone)];
+  const more = resident - without;
   note({
     name: "resident memory with 10,000,000 waiting, beyond that with none",
     value: more,
     unit: "MiB",
     bound: 30,
     is: "most",
-    detail: `${seen.residentMany.toFixed(1)} against ${seen.residentNone.toFixed(1)}`,
+    detail: `${resident.toFixed(1)} against ${without.toFixed(1)}, medians of ${seen.residentMany.length} starts`,
   });
   const [alone, draining] = [median(seen.ingestAlone), median(seen.ingestDraining)];
   note({
