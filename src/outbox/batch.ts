@@ -25,6 +25,8 @@ export interface BatchLimits {
   readonly linkBackAt?: number | undefined;
   /** Newer readings go before those that were held back; critical ones of either kind before all others. */
   readonly newerFirst?: boolean;
+  /** Newer readings may go before those that were held back, as `newerFirst` says; at least where those cannot go themselves. */
+  readonly liveFirst?: boolean;
   /** Those that were held back stay where they are, but for critical ones. */
   readonly newerOnly?: boolean;
   /** This lane goes before all others but the critical one. */

@@ -38,8 +38,9 @@ export function looksOf(limits: BatchLimits, critical: CriticalWaits): readonly 
     return [ofKind("newer"), ofKind("held-back"), inOrder];
   }
   if (limits.newerOnly === true) return [critical.heldBack ? { kind: undefined, lanes: CRITICAL } : ofKind("newer")];
-  if (limits.heldBackTurn === true && !critical.heldBack && !critical.newer) return [ofKind("held-back"), inOrder];
-  return [inOrder];
+  const looks = limits.heldBackTurn === true && !critical.heldBack && !critical.newer ? [ofKind("held-back")] : [];
+  // Behind a backlog that waits for the clock, newer readings need not.
+  return [...looks, inOrder, ...(limits.liveFirst === true ? [ofKind("newer")] : [])];
 }
 
 /** Highest first, but for a lane whose turn it is: nothing but the critical lane goes before it. */

@@ -38,6 +38,8 @@ interface Deferral {
 
 /** A commit of the smallest blocks still becomes requests of a useful size: no more blocks than this go into one lease. */
 const MAX_BLOCKS_PER_LEASE = 1000;
+/** Blocks looked at after every change, to say how many may go past a backlog that waits for the clock: about a request's worth. */
+const NEWER_COUNTED = 50;
 
 export class Queue {
   readonly #store: Store;
@@ -50,6 +52,8 @@ export class Queue {
   /** By lane: no block before this key waits unleased. */
   readonly #cursors: number[];
   readonly #deferrals: Deferral[];
+  /** As of the last lease: readings from this sequence number on may go although those before them cannot. */
+  #newerFrom: number | undefined;
 
   constructor(store: Store, monotonic: () => number, hold: ClockHold) {
     this.#store = store;
@@ -70,6 +74,8 @@ export class Queue {
    * The kind is that of the first one, or the one whose turn it is (`order.ts`).
    */
   next(limits: BatchLimits): Candidate[] {
+    const mayPass = limits.liveFirst === true && limits.heldBackThrough < Number.POSITIVE_INFINITY;
+    this.#newerFrom = mayPass ? limits.heldBackThrough + 1 : undefined;
     for (const look of looksOf(limits, this.#criticalWaits(limits))) {
       const taken = this.#gather(limits, look);
       if (taken.length > 0) return taken;
@@ -109,7 +115,8 @@ export class Queue {
   #candidates(lane: number, kind: Kind | undefined, limits: BatchLimits): Generator<BlockHead>[] {
     if (kind !== "newer") return [this.#dueDeferred(lane), this.#waiting(lane)];
     // The backlog may be long: newer readings that may go before it are looked for behind it, not through it.
-    return [this.#waiting(lane, limits.newerFirst === true ? limits.heldBackThrough + 1 : 0)];
+    const mayPass = limits.newerFirst === true || limits.liveFirst === true;
+    return [this.#waiting(lane, mayPass ? limits.heldBackThrough + 1 : 0)];
   }
 
   /** Asked only where it decides something. */
@@ -233,8 +240,19 @@ export class Queue {
       const putOff = deferral.count - (this.#leasedDeferred[lane] ?? 0);
       const notDue = this.#isDue(deferral) ? 0 : putOff;
       const available = Math.max(0, ledger.pending - (this.#leasedCounts[lane] ?? 0) - notDue);
-      return this.#waitsForClock(lane) ? Math.min(available, putOff - notDue) : available;
+      return this.#waitsForClock(lane) ? Math.min(available, putOff - notDue + this.#newer(lane)) : available;
     });
+  }
+
+  /** Of a lane whose next block waits for the clock: readings behind it that need not, some at least. */
+  #newer(lane: number): number {
+    if (this.#newerFrom === undefined) return 0;
+    let [readings, blocks] = [0, 0];
+    for (const { count } of this.#waiting(lane, this.#newerFrom)) {
+      readings += count;
+      if (++blocks === NEWER_COUNTED) break;
+    }
+    return readings;
   }
 
   /** Until readings that were put off, or that wait for the clock, are due, ms; `undefined` where none wait for that. */

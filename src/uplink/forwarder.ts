@@ -104,6 +104,8 @@ export class Forwarder {
   #lingerSince: number | undefined;
   /** Held-back readings may still be waiting. */
   #backlog = true;
+  /** Up to where the outbox knows readings as held back: it counts those that may go past them only then. */
+  #toldThrough: number | undefined;
   #woken = false;
   #wakePause: () => void = () => {};
   #unsubscribe: () => void = () => {};
@@ -295,7 +297,8 @@ export class Forwarder {
     this.#turns.waiting(now, count > 0);
     if (count === 0) {
       this.#lingerSince = undefined;
-      return Number.POSITIVE_INFINITY;
+      const told = this.#parts.config.backlog !== "live-first" || this.#toldThrough === this.#line.heldBackThrough;
+      return told ? Number.POSITIVE_INFINITY : 0;
     }
     this.#lingerSince ??= now;
     // While the backlog has had its share, the count says nothing of how many may go.
@@ -325,6 +328,7 @@ export class Forwarder {
     };
     try {
       const batch = await this.#progress.watch(() => this.#parts.source.lease(limits));
+      this.#toldThrough = heldBackThrough;
       if (choice.lanes !== "critical") this.#backlog = batch?.replayed ?? false;
       return batch && { batch, heldBackThrough, turn };
     } catch (error) {

@@ -23,7 +23,7 @@ export const BATCHES_PER_LANE_TURN = 8;
 const TURNING: readonly Priority[] = PRIORITIES.filter((priority) => priority !== "critical");
 
 /** Which readings a lease is to bring first, of those that wait. */
-export type Turn = Pick<BatchLimits, "heldBackTurn" | "newerFirst" | "newerOnly" | "laneTurn">;
+export type Turn = Pick<BatchLimits, "heldBackTurn" | "liveFirst" | "newerFirst" | "newerOnly" | "laneTurn">;
 
 export class Turns {
   readonly #config: Pick<UplinkConfig, "backlog" | "catchUpRate" | "batch">;
@@ -46,9 +46,11 @@ export class Turns {
     // Newer readings wait for company as ever, and meanwhile the backlog goes on.
     const gathered = now - this.#newerSentAt >= this.#config.batch.linger;
     const laneTurn = this.#laneTurn(now);
+    const liveFirst = this.#config.backlog === "live-first";
     return {
       heldBackTurn: this.#newerInARow >= MAX_NEWER_IN_A_ROW,
-      newerFirst: this.#config.backlog === "live-first" && (newerOnly || gathered),
+      liveFirst,
+      newerFirst: liveFirst && (newerOnly || gathered),
       newerOnly,
       ...(laneTurn !== undefined && { laneTurn }),
     };

@@ -193,6 +193,31 @@ test("what lies behind in the same lane waits with it: a lane keeps its order", 
   assert.deepEqual(idsOf(gateway.lease()), [second, third]);
 });
 
+test("with live-first, readings that came after a backlog go past it while that waits for the clock, in order among themselves", (t) => {
+  const gateway = new Gateway(t);
+  const held = gateway.accept();
+  const behind = gateway.accept({ own: true });
+  const fresh = gateway.accept({ own: true });
+  const limits = { heldBackThrough: 2, liveFirst: true };
+  assert.equal(gateway.lease({ ...limits, heldBackThrough: Number.POSITIVE_INFINITY }), undefined);
+  assert.equal(gateway.available, 0, "during an outage all is held back");
+  assert.equal(gateway.lease({ ...limits, liveFirst: false }), undefined);
+  assert.equal(gateway.available, 0, "and without live-first a lane keeps its order");
+  const batch = gateway.lease(limits);
+  assert.deepEqual([idsOf(batch), batch?.replayed], [[fresh], false]);
+  const own = gateway.accept({ own: true });
+  assert.equal(gateway.available, 1, "whoever waits for readings hears of it");
+  const freshHeld = gateway.accept();
+  gateway.accept({ own: true });
+  assert.equal(gateway.available, 1);
+  assert.deepEqual(idsOf(gateway.lease(limits)), [own]);
+  assert.equal(gateway.lease({ ...limits, newerFirst: true }), undefined);
+  gateway.engine.fixClock(RIGHT);
+  assert.equal(gateway.available, 4);
+  assert.deepEqual(idsOf(gateway.lease({ ...limits, newerFirst: true }))[0], freshHeld);
+  assert.deepEqual(idsOf(gateway.lease(limits)), [held, behind]);
+});
+
 test("each try sends the same, under the same key, also after a crash of the daemon and another look at the clock", (t) => {
   const gateway = new Gateway(t);
   gateway.accept();

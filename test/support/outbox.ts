@@ -2,7 +2,7 @@ import { pino } from "pino";
 import { Registry } from "prom-client";
 import { type Clock, systemClock } from "#src/kernel/clock.js";
 import { Conditions } from "#src/kernel/conditions.js";
-import { Outbox, type OutboxSettings } from "#src/outbox/outbox.js";
+import { Outbox, type OutboxContext, type OutboxSettings } from "#src/outbox/outbox.js";
 
 /** Settings of an outbox in a folder, with no delays. */
 export function outboxSettings(dataDir: string, changes: Partial<OutboxSettings> = {}): OutboxSettings {
@@ -29,6 +29,7 @@ export async function openOutbox(
   dataDir: string,
   changes: Partial<OutboxSettings> = {},
   clock: Clock = systemClock,
+  context: Partial<OutboxContext> = {},
 ): Promise<Outbox> {
   const log = pino({ level: "silent" });
   return await Outbox.open(outboxSettings(dataDir, changes), {
@@ -39,5 +40,6 @@ export async function openOutbox(
     onFatal: (error) => {
       throw error;
     },
+    ...context,
   });
 }

@@ -7,7 +7,7 @@ import type { UplinkConfig } from "#src/config/schema.js";
 import { type Clock, systemClock } from "#src/kernel/clock.js";
 import { Conditions } from "#src/kernel/conditions.js";
 import type { Priority } from "#src/observation/observation.js";
-import type { Outbox } from "#src/outbox/outbox.js";
+import type { Outbox, OutboxContext } from "#src/outbox/outbox.js";
 import { Forwarder } from "#src/uplink/forwarder.js";
 import { HttpsTransport } from "#src/uplink/https.js";
 import { BATCHES_PER_LANE_TURN, LANE_TURNS_AFTER_MS, MAX_NEWER_IN_A_ROW, Turns } from "#src/uplink/turns.js";
@@ -33,8 +33,13 @@ interface Rig {
   readonly requestOf: (id: string | undefined) => number;
 }
 
-async function rig(t: TestContext, config: Partial<UplinkConfig>, clock: Clock = systemClock): Promise<Rig> {
-  const outbox = await openOutbox(temporaryFolder(t));
+async function rig(
+  t: TestContext,
+  config: Partial<UplinkConfig>,
+  clock: Clock = systemClock,
+  context: Partial<OutboxContext> = {},
+): Promise<Rig> {
+  const outbox = await openOutbox(temporaryFolder(t), {}, clock, context);
   const fusion = await new StandInFusion().open();
   const settings = uplinkConfig(fusion.url, { batch: BATCH, ...config });
   const log = pino({ level: "silent" });
@@ -121,6 +126,21 @@ describe("live-first", () => {
       );
     for (const id of live) assert.equal(fusion.received[requestOf(id)]?.replayed, false);
     for (const id of backlog) assert.equal(fusion.received[requestOf(id)]?.replayed, true);
+  });
+
+  it("lets fresh readings go past a backlog that waits for the gateway's clock", async (t) => {
+    const context: Partial<OutboxContext> = { clockQuality: () => "unsynchronised", clockAwaited: () => true };
+    const { outbox, start, addOne, requestOf } = await rig(t, { backlog: "live-first" }, systemClock, context);
+    const untimed = observation({ timedByGateway: true });
+    await new Promise<void>((resolve) => void outbox.append([untimed], 0, resolve));
+    start();
+    const fresh = await addOne("normal");
+    await until(() => requestOf(fresh) === 0, "the fresh one is sent");
+    const next = await addOne("normal");
+    await until(() => requestOf(next) === 1, "and the next one");
+    assert.deepEqual([requestOf(untimed.id), outbox.waiting().count], [-1, 0]);
+    await outbox.fixClock(0);
+    await until(() => requestOf(untimed.id) === 2, "the backlog follows once the clock is known");
   });
 
   it("is not the default: there the backlog of a lane goes before what comes after it", async (t) => {
