@@ -6,7 +6,11 @@ import { fileURLToPath } from "node:url";
 
 /** By name: the compiled tests, the variable with the number, what is counted, and how few of them prove something. */
 const PROOFS = {
-  model: { tests: ["outbox/engine.model"], variable: "MODEL_RUNS", counts: "lives of an outbox beside a model" },
+  model: {
+    tests: ["outbox/engine.model", "outbox/leases"],
+    variable: "MODEL_RUNS",
+    counts: "lives of an outbox beside a model, and as many of its leases alone",
+  },
   kill: { tests: ["system/kill"], variable: "KILL_ROUNDS", counts: "kills of the daemon under load" },
   fuzz: { tests: ["system/fuzz"], variable: "FUZZ_CONNECTIONS", counts: "MQTT connections that send anything at all" },
   "power-cuts": {
