@@ -230,8 +230,7 @@ export class Engine {
   books(): Books {
     return {
       ledgers: this.#ledgers,
-      available: this.#queue.available(this.#ledgers),
-      deferredDueIn: this.#queue.deferredDueIn(),
+      ...this.#queue.outlook(this.#ledgers),
       lastSeq: this.#lastSeq,
       deadLetters: this.#letters.count,
       kept: this.#kept.totals,
@@ -340,10 +339,12 @@ export class Engine {
     const monotonic = this.#options.monotonic();
     let oldestSince: number | undefined;
     for (const band of BANDS) {
-      if (this.#ledgers[band % LANES]?.pending === 0) continue;
+      const isDeferred = band >= Band.deferred(0);
+      if (this.#ledgers[band % LANES]?.pending === 0 || (isDeferred && !this.#queue.hasDeferred(band % LANES)))
+        continue;
       const head = this.#store.firstHead(bandStart(band), bandEnd(band));
       if (head === undefined) continue;
-      const deferred = band >= Band.deferred(0) ? this.#retention.deferredAge(band % LANES) : 0;
+      const deferred = isDeferred ? this.#retention.deferredAge(band % LANES) : 0;
       const since = monotonic - Math.max(this.#ages.ageOf(head), deferred);
       oldestSince = Math.min(since, oldestSince ?? since);
     }

@@ -27,6 +27,7 @@ export class FileContent {
   readonly #file: string;
   /** Stays open: to close any descriptor of the file would give up SQLite's locks on it (fcntl(2)). */
   readonly #fd: number;
+  #isOpen = true;
   #size = 0n;
   #changed = 0n;
   readonly #firstPage = Buffer.alloc(PAGE_BYTES);
@@ -62,9 +63,10 @@ export class FileContent {
     return ours && size >= this.#size ? "touched" : "overwritten";
   }
 
-  /** After SQLite has closed the file. */
+  /** After SQLite has closed the file; once more does nothing, as there. */
   close(): void {
-    closeSync(this.#fd);
+    if (this.#isOpen) closeSync(this.#fd);
+    this.#isOpen = false;
   }
 
   #read(page: Buffer): void {

@@ -5,6 +5,7 @@
  * Nothing here grows with the backlog: it remembers the keys on lease, and two positions and a time for each lane.
  */
 import type { BatchLimits } from "./batch.ts";
+import type { Books } from "./books.ts";
 import type { ClockHold } from "./clock-hold.ts";
 import type { Ledger } from "./ledger.ts";
 import { CRITICAL_LANE, type CriticalWaits, type Kind, type Look, looksOf } from "./order.ts";
@@ -17,6 +18,8 @@ export interface QueuedBlock {
   readonly lane: number;
   readonly count: number;
 }
+
+type Outlook = Pick<Books, "available" | "deferredDueIn">;
 
 /** A block that may go into a lease. */
 interface Candidate {
@@ -177,6 +180,11 @@ export class Queue {
     if (deferral.passThrough !== undefined && key >= deferral.cursor) deferral.cursor = key + 1;
   }
 
+  /** Whether anything of a lane was put off, on lease or not. */
+  hasDeferred(lane: number): boolean {
+    return this.#deferral(lane).count > 0;
+  }
+
   /** Counts what was put off again, after a block went whose count could not be believed. */
   recount(lane: number): void {
     this.#deferral(lane).count = this.#store.countIn(Band.deferred(lane));
@@ -233,15 +241,24 @@ export class Queue {
     }
   }
 
-  /** Readings that could be leased now, by lane. */
-  available(ledgers: readonly Ledger[]): number[] {
-    return ledgers.map((ledger, lane) => {
+  /**
+   * Readings that could be leased now, by lane, and until others are due that were put off or wait for the clock, ms; `undefined`
+   * where none wait for that. Asked after every commit: it looks into the file only for a lane in which anything waits.
+   */
+  outlook(ledgers: readonly Ledger[]): Outlook {
+    const forClock = ledgers.map(({ pending }, lane) => pending > 0 && this.#waitsForClock(lane));
+    const available = ledgers.map((ledger, lane) => {
       const deferral = this.#deferral(lane);
       const putOff = deferral.count - (this.#leasedDeferred[lane] ?? 0);
       const notDue = this.#isDue(deferral) ? 0 : putOff;
       const available = Math.max(0, ledger.pending - (this.#leasedCounts[lane] ?? 0) - notDue);
-      return this.#waitsForClock(lane) ? Math.min(available, putOff - notDue + this.#newer(lane)) : available;
+      return forClock[lane] === true ? Math.min(available, putOff - notDue + this.#newer(lane)) : available;
     });
+    const waits = this.#deferrals
+      .filter((deferral) => deferral.count > 0 && !this.#isDue(deferral))
+      .map((deferral) => Math.max(0, deferral.dueAt - this.#monotonic()));
+    if (forClock.includes(true)) waits.push(this.#hold.remainingMs);
+    return { available, deferredDueIn: waits.length === 0 ? undefined : Math.min(...waits) };
   }
 
   /** Of a lane whose next block waits for the clock: readings behind it that need not, some at least. */
@@ -253,15 +270,6 @@ export class Queue {
       if (++blocks === NEWER_COUNTED) break;
     }
     return readings;
-  }
-
-  /** Until readings that were put off, or that wait for the clock, are due, ms; `undefined` where none wait for that. */
-  deferredDueIn(): number | undefined {
-    const waits = this.#deferrals
-      .filter((deferral) => deferral.count > 0 && !this.#isDue(deferral))
-      .map((deferral) => Math.max(0, deferral.dueAt - this.#monotonic()));
-    if (this.#deferrals.some((_, lane) => this.#waitsForClock(lane))) waits.push(this.#hold.remainingMs);
-    return waits.length === 0 ? undefined : Math.min(...waits);
   }
 
   /** Whether the next block of a lane waits for the clock, and with it those behind: a lane keeps its order. */

@@ -357,7 +357,6 @@ export class Store {
 
   /** What the files take on the disk: the file itself does not have the pages yet that only the WAL holds. */
   fileBytes(): { file: number; wal: number } {
-    const sizeOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0;
     return { file: sizeOf(this.#file), wal: sizeOf(`${this.#file}-wal`) };
   }
 
@@ -369,7 +368,7 @@ export class Store {
   checkpointIfDue(): void {
     const { log, checkpointed } = this.#statements.walFrames.get() as WalFrames;
     if (log === checkpointed) return;
-    const growth = this.pages().count - Math.floor(this.fileBytes().file / PAGE_BYTES);
+    const growth = this.pages().count - Math.floor(sizeOf(this.#file) / PAGE_BYTES);
     if (log < this.sizes.checkpointPages && growth < this.sizes.growthPages) return;
     this.#checkpointIfPossible();
   }
@@ -440,6 +439,8 @@ interface Counted {
   readonly ledgers: readonly Ledger[];
   readonly lastSeq: number;
 }
+
+const sizeOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0;
 
 const NO_CHANGE = {
   accepted: 0,
