@@ -15,12 +15,12 @@ import type { Logger } from "../kernel/telemetry.ts";
 import type { ClockQuality, Observation, Priority } from "../observation/observation.ts";
 import type { Settlement } from "./batch.ts";
 import type { CommitWriter, PendingSettlement } from "./commit-writer.ts";
-import { type Acceptance, type BlockLimits, BlockMemory, type GatheredBlock, Gathering } from "./gathering.ts";
+import { type Acceptance, type BlockLimits, BlockMemory, Gathering } from "./gathering.ts";
 import { ObservationWriter } from "./observation-text.ts";
 import { CRITICAL_LANE } from "./order.ts";
 import { RecentIds } from "./recent-ids.ts";
 import type { ProvisionalStamp } from "./restamp.ts";
-import { UnderWay } from "./under-way.ts";
+import { UnderWay, Waits } from "./under-way.ts";
 
 /** Copies are recognised among as many readings accepted last (contract, section 1.2). */
 export const RECENT_IDS = 100_000;
@@ -306,38 +306,5 @@ export class GroupCommit {
   #becomeIdle(): void {
     this.#flushing = false;
     for (const resolve of this.#idle.splice(0)) resolve();
-  }
-}
-
-/** Which blocks hold a message's readings: it may be acknowledged once all of them are stored. */
-class Waits {
-  /** Nearly always one. */
-  #only: GatheredBlock | undefined;
-  #more: Set<GatheredBlock> | undefined;
-
-  on(block: GatheredBlock | undefined): void {
-    if (block === undefined || block === this.#only) return;
-    if (this.#only === undefined) this.#only = block;
-    else {
-      this.#more ??= new Set();
-      this.#more.add(block);
-    }
-  }
-
-  /** Sees to it that `committed` is called once all are stored; in a later turn where nothing waits. */
-  call(committed: () => void): void {
-    if (this.#only === undefined) {
-      setImmediate(committed);
-      return;
-    }
-    if (this.#more === undefined) {
-      this.#only.waiters.push(committed);
-      return;
-    }
-    let left = 1 + this.#more.size;
-    const stored = (): void => {
-      if (--left === 0) committed();
-    };
-    for (const block of [this.#only, ...this.#more]) block.waiters.push(stored);
   }
 }

@@ -69,3 +69,36 @@ export class UnderWay {
     return left;
   }
 }
+
+/** Which blocks hold a message's readings: it may be acknowledged once all of them are stored. */
+export class Waits {
+  /** Nearly always one. */
+  #only: GatheredBlock | undefined;
+  #more: Set<GatheredBlock> | undefined;
+
+  on(block: GatheredBlock | undefined): void {
+    if (block === undefined || block === this.#only) return;
+    if (this.#only === undefined) this.#only = block;
+    else {
+      this.#more ??= new Set();
+      this.#more.add(block);
+    }
+  }
+
+  /** Sees to it that `committed` is called once all are stored; in a later turn where nothing waits. */
+  call(committed: () => void): void {
+    if (this.#only === undefined) {
+      setImmediate(committed);
+      return;
+    }
+    if (this.#more === undefined) {
+      this.#only.waiters.push(committed);
+      return;
+    }
+    let left = 1 + this.#more.size;
+    const stored = (): void => {
+      if (--left === 0) committed();
+    };
+    for (const block of [this.#only, ...this.#more]) block.waiters.push(stored);
+  }
+}

@@ -63,7 +63,7 @@ test("PUBACK of a copy comes after the fsync of the original", { skip }, async (
 });
 
 test("control: a gateway that acknowledges before its commit is earlier than the fsync", { skip }, async (t) => {
-  const dist = mutant(t, "outbox/group-commit.js", "this.#only.waiters.push(committed);", "setImmediate(committed);");
+  const dist = mutant(t, "outbox/under-way.js", "this.#only.waiters.push(committed);", "setImmediate(committed);");
   const daemon = await slowGateway(t, { dist });
   const client = await device(t, daemon.ports.mqtt);
   const waits: number[] = [];

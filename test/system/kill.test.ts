@@ -41,7 +41,7 @@ test(`no acknowledged reading is lost in ${ROUNDS} kills, and the books balance 
 });
 
 test("control: a gateway that acknowledges before its commit loses readings under the same kills", async (t) => {
-  const dist = mutant(t, "outbox/group-commit.js", "this.#only.waiters.push(committed);", "setImmediate(committed);");
+  const dist = mutant(t, "outbox/under-way.js", "this.#only.waiters.push(committed);", "setImmediate(committed);");
   const outbox = { commitDelay: { critical: "250ms", high: "250ms", normal: "250ms", low: "250ms" } };
   assert.notEqual((await killRounds(t, 5, { dist, changes: { outbox } })).lost.length, 0);
 });
