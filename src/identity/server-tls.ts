@@ -2,7 +2,7 @@
  * The TLS side of a listener: its material, read and tried before it is used, and whether what a client showed is accepted.
  * Chains are verified by OpenSSL, never by us.
  */
-import { constants, type X509Certificate } from "node:crypto";
+import { constants, X509Certificate } from "node:crypto";
 import { createSecureContext, type TLSSocket, type TlsOptions } from "node:tls";
 import type { HttpConfig, ListenerConfig } from "../config/schema.ts";
 import { GatewayError } from "../kernel/errors.ts";
@@ -10,6 +10,8 @@ import { assertPair, attempt, authoritiesIn } from "../kernel/pem.ts";
 import type { Contents, FileMaterial } from "../kernel/reloading.ts";
 import { type RevocationList, readRevocationList } from "./revocation.ts";
 import { certificateRefusal, NO_CERTIFICATE, NO_NAME, REVOKED, type TlsRefusal } from "./tls-refusals.ts";
+
+const BEGIN_CERTIFICATE = "-----BEGIN CERTIFICATE-----";
 
 export type ListenerTls = NonNullable<ListenerConfig["tls"]>;
 
@@ -77,7 +79,7 @@ export async function loadServerTls(
   assertPair(key, certFile, keyFile);
   const authorities = caFile === undefined ? [] : authoritiesIn(key, caFile);
   const options: TlsOptions = {
-    cert: certFile.content,
+    cert: withIssuers(certFile.content, authorities),
     key: keyFile.content,
     ...(caFile === undefined ? undefined : { ca: caFile.content }),
     minVersion: "TLSv1.2",
@@ -88,6 +90,23 @@ export async function loadServerTls(
   attempt(key, "its files cannot be used", () => createSecureContext(options));
   const revoked = crlFile === undefined || caFile === undefined ? undefined : await readRevocationList(crlFile, caFile);
   return { options, clientCertificate, authorities, revoked };
+}
+
+/**
+ * A certificate that comes without its issuers, with those of them behind it that are among `authorities`. Clients are shown the same
+ * either way: where it stands alone, OpenSSL looks for its issuers and checks their signatures, once more in every full handshake.
+ */
+function withIssuers(pem: string | Buffer, authorities: readonly X509Certificate[]): string | Buffer {
+  const text = String(pem);
+  if (text.split(BEGIN_CERTIFICATE).length !== 2) return pem;
+  const chain = [new X509Certificate(pem)];
+  for (let last = chain[0]; last !== undefined && !last.checkIssued(last); last = chain.at(-1)) {
+    const issued = last;
+    const issuer = authorities.find((one) => issued.checkIssued(one) && issued.verify(one.publicKey));
+    if (issuer === undefined || chain.length > authorities.length) break;
+    chain.push(issuer);
+  }
+  return [text, ...chain.slice(1).map(String)].join("\n");
 }
 
 /** A client whose certificate is accepted, or that showed none where none is needed. */
