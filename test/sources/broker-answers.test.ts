@@ -1,8 +1,8 @@
-/** PUBACKs in their order (MQTT-4.6.0-2), and to a client that has closed its half of the connection. */
+/** What a client is answered and sent: PUBACKs in their order (MQTT-4.6.0-2), also behind its own end; messages without another's DUP. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { startBroker } from "../support/broker-under-test.ts";
-import { PUBACK, publishPacket, RawMqtt, subscribePacket } from "../support/raw-mqtt.ts";
+import { messageOf, PUBACK, PUBLISH, publishPacket, RawMqtt, subscribePacket } from "../support/raw-mqtt.ts";
 import { TestClock } from "../support/test-clock.ts";
 
 const reading = '{"temperature":21.5}';
@@ -85,4 +85,25 @@ describe("a client that closes its half of the connection", () => {
     await client.whenClosed();
     assert.deepEqual(client.packets, []);
   });
+});
+
+describe("a message that its publisher sends once more", () => {
+  const again: Readonly<Record<string, { qos: 1 | 2; retain?: boolean }>> = {
+    "with QoS 1": { qos: 1 },
+    retained: { qos: 1, retain: true },
+    "with QoS 2": { qos: 2 },
+  };
+  for (const [how, options] of Object.entries(again)) {
+    it(`${how} comes to its subscribers without DUP (MQTT-3.3.1-3)`, async (t) => {
+      const { ports } = await startBroker(t, { retained: ["news"] });
+      const subscriber = new RawMqtt(ports[0] ?? 0);
+      await subscriber.connect("sub");
+      assert.deepEqual(await subscriber.subscribe({ news: 1 }), [1]);
+      const publisher = new RawMqtt(ports[0] ?? 0);
+      await publisher.connect("pub");
+      publisher.send(publishPacket("news", "x", { ...options, id: 7, dup: true }));
+      const { payload, qos, dup } = messageOf(await subscriber.next(PUBLISH));
+      assert.deepEqual([payload, qos, dup], ["x", 1, false]);
+    });
+  }
 });
