@@ -42,6 +42,8 @@ const OUTPUT_HIGH_WATER = 256 * 1024;
 const INPUT_HIGH_WATER = 64 * 1024;
 /** A packet that waits costs some 300 bytes besides its own: so many pushes wait at most. */
 const MAX_CHUNKS = 256;
+/** The engine takes all that it reads in hand at once, some kilobytes a packet however small: so many packets it may read at a time. */
+const MAX_PACKETS = 500;
 /** Small writes that are sent as one; larger ones are not copied. */
 const MERGE_BYTES = 16 * 1024;
 
@@ -86,6 +88,8 @@ export class MqttGate extends Duplex {
   readonly #slowReader: SlowReader;
   /** Pushes that have passed and were not read yet. */
   #chunks = 0;
+  /** Packets that have passed and were not read yet. */
+  #packets = 0;
   /** What came in and may not pass yet. */
   #held: Buffer | undefined;
   /** Where what the engine need not see goes, once the client was let in. */
@@ -238,11 +242,7 @@ export class MqttGate extends Duplex {
   override read(size?: number): unknown {
     if (this.#stopped) return null;
     const chunk: unknown = super.read(size);
-    if (this.readableLength === 0 && this.#chunks > 0) {
-      const paused = this.#chunks >= MAX_CHUNKS;
-      this.#chunks = 0;
-      if (paused) this._read();
-    }
+    if (this.readableLength === 0) this.#allRead();
     return chunk;
   }
 
@@ -345,7 +345,9 @@ export class MqttGate extends Duplex {
     this.#fault = this.#conversation.whole(header, bytes, this.#bodyAt, this.#packetEnd);
     if (this.#fault !== undefined) return "over";
     const lane = isNext && this.readableLength === 0 && PublishLane.takes(header) ? this.#lane : undefined;
-    return lane?.take(header, bytes, this.#bodyAt, this.#packetEnd) ? "taken" : "passes";
+    if (lane?.take(header, bytes, this.#bodyAt, this.#packetEnd)) return "taken";
+    this.#packets++;
+    return "passes";
   }
 
   /** Whether a packet with this first byte may pass now; where it never may, the connection is to end. */
@@ -353,7 +355,7 @@ export class MqttGate extends Duplex {
     if (!this.#connectSeen) {
       return header === CONNECT_HEADER || this.#refuse("protocol", "the first packet is not a CONNECT");
     }
-    if (!this.#opened || this.#stopped || this.#conversation.over) return false;
+    if (!this.#opened || this.#stopped || this.#packets >= MAX_PACKETS || this.#conversation.over) return false;
     this.#fault = this.#conversation.begins(header);
     return this.#fault === undefined;
   }
@@ -396,8 +398,21 @@ export class MqttGate extends Duplex {
   #pass(bytes: Buffer, from: number, to: number): void {
     if (from === to) return;
     const room = this.push(from === 0 && to === bytes.length ? bytes : bytes.subarray(from, to));
-    this.#chunks = this.readableLength === 0 ? 0 : this.#chunks + 1;
+    this.#chunks++;
+    if (this.readableLength === 0) this.#allRead();
     if (!room || this.#chunks >= MAX_CHUNKS) this.#socket.pause();
+  }
+
+  /** All that has passed was read: more may. */
+  #allRead(): void {
+    const waits = this.#chunks >= MAX_CHUNKS || this.#packets >= MAX_PACKETS;
+    this.#chunks = 0;
+    this.#packets = 0;
+    if (!waits) return;
+    process.nextTick(() => {
+      this.#release();
+      this._read();
+    });
   }
 
   /** Whether a packet of this type is not above its rate; else what is held is looked at again when it is not. */

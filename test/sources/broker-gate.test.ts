@@ -421,6 +421,26 @@ describe("the gate", () => {
     await until("more is read", () => received === sent);
   });
 
+  it("lets so many packets be read at a time, however small, and the others after them", async (t) => {
+    const { gate, client } = await makePair(t);
+    client.write(connectPacket("node-7"));
+    await once(gate, "readable");
+    gate.read();
+    gate.open();
+    const ping = packet(0xc0);
+    client.write(Buffer.concat(Array.from({ length: 5000 }, () => ping)));
+    const sizes: number[] = [];
+    gate.on("readable", () => {
+      const chunk = gate.read() as Buffer | null;
+      if (chunk !== null) sizes.push(chunk.length / ping.length);
+    });
+    const sum = () => sizes.reduce((total, size) => total + size, 0);
+    await until("all is read", () => sum() === 5000);
+    assert.ok(Math.max(...sizes) <= 500, sizes.join());
+    client.end();
+    await once(gate, "end");
+  });
+
   it("has no deadline any more once the CONNECT was answered", async (t) => {
     const clock = new TestClock();
     const { gate, refusals } = await makePair(t, limits, clock);
