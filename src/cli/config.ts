@@ -5,12 +5,15 @@ import { readConfig } from "../config/load.ts";
 import { ConfigError, type Finding, located, type Problem, problemText } from "../config/problem.ts";
 import { publishedSchema } from "../config/published-schema.ts";
 import { presentable } from "../config/redact.ts";
+import type { SerialPortConfig } from "../config/schema.ts";
 import { exposedSecrets } from "../config/secret-files.ts";
 import { asYaml, originsOf } from "../config/show.ts";
 import { examineFiles } from "../gateway-files.ts";
 import { unlistedRevocations } from "../identity/unlisted-revocations.ts";
 import { ExitStatus } from "../kernel/errors.ts";
 import { configFile, configOption } from "./config-file.ts";
+import { checkSerial } from "./doctor/check-files.ts";
+import { probeSerial } from "./doctor/probe-files.ts";
 import { probeDataDir } from "./doctor/probe-host.ts";
 
 interface Options {
@@ -65,15 +68,31 @@ async function check(options: Options): Promise<void> {
       }),
     );
     const warnings = [...loaded.warnings, ...[...files.warnings, ...exposed, ...unlisted].map(at)];
-    if (options.json) return print({ ok: true, file, problems: [], warnings });
+    const notes = (await portNotes(config.serial, asDaemon)).map(at);
+    if (options.json) return print({ ok: true, file, problems: [], warnings, notes });
     for (const warning of warnings) process.stderr.write(`warning: ${problemText(warning)}\n`);
+    for (const note of notes) process.stderr.write(`note: ${problemText(note)}\n`);
     process.stdout.write("ok\n");
   } catch (thrown) {
     if (!options.json || !(thrown instanceof ConfigError)) throw thrown;
-    print({ ok: false, file, problems: thrown.problems, warnings: [] });
+    print({ ok: false, file, problems: thrown.problems, warnings: [], notes: [] });
     process.exitCode = ExitStatus.usage;
   }
 }
+
+/** What `run` would find of serial ports here and now: nothing that is wrong with the configuration, nor keeps the gateway from starting. */
+async function portNotes(ports: readonly SerialPortConfig[], asDaemon: boolean): Promise<Finding[]> {
+  const found = await Promise.all(ports.map((port) => probeSerial(port, NONE_OPEN)));
+  return found.flatMap((fact, index): Finding[] => {
+    const { level, detail, hint } = checkSerial(fact, asDaemon);
+    // Whoever holds it may well be the gateway.
+    if (level === "ok" || fact.state === "held") return [];
+    const key = ports[index]?.path === undefined ? "match" : "path";
+    return [{ path: ["serial", index, key], message: [detail, hint].join(". ") }];
+  });
+}
+
+const NONE_OPEN: ReadonlySet<string> = new Set();
 
 async function show(options: Options): Promise<void> {
   const loaded = await readConfig(configFile(options.config), environment);

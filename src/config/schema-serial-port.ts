@@ -42,7 +42,12 @@ const maxRate = {
 } as const;
 
 export const serialDevice = {
-  path: { type: "string", minLength: 1, description: "Device file; prefer /dev/serial/by-id/… or by-path." },
+  path: {
+    type: "string",
+    minLength: 1,
+    description:
+      "Device file; prefer /dev/serial/by-id/… or by-path. tcp://host:port: an adapter on the network, raw bytes.",
+  },
   match,
 } as const;
 

@@ -5,6 +5,7 @@
  * each check looks only at parts that are sound.
  */
 import { httpProblems, isLoopback } from "./http-access.ts";
+import { networkAddress } from "./network-path.ts";
 import { pollingFaults } from "./polling-semantics.ts";
 import type { Finding } from "./problem.ts";
 import type { Config, HttpConfig, ListenerConfig, MqttConfig, SerialPortConfig, UplinkConfig } from "./schema.ts";
@@ -138,7 +139,11 @@ function serialPorts(ports: readonly Item<SerialPortConfig>[]): Finding[] {
 function serialDevice({ path, match }: SerialPortConfig): string[] {
   if (path === undefined && match === undefined)
     return ["is missing: name the device file (ls /dev/serial/by-id), or its USB attributes in `match`"];
-  return path !== undefined && match !== undefined ? ["stands beside `match`: leave one of them out"] : [];
+  if (path !== undefined && match !== undefined) return ["stands beside `match`: leave one of them out"];
+  // A device file has no scheme; what has one is to be an adapter on the network.
+  const isAddress = path !== undefined && /^[A-Za-z][A-Za-z0-9+.-]*:/.test(path);
+  if (!isAddress || networkAddress(path) !== undefined) return [];
+  return [`must be a device file, or tcp://host:port for an adapter on the network; \`${path}\` is neither`];
 }
 
 function clientCertificate({ tls }: UplinkConfig): Finding[] {

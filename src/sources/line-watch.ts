@@ -22,6 +22,11 @@ export const BABBLE_FORGIVEN_MS = 60_000;
 const FRAMES_AFTER_RUBBISH = 3;
 const TEXT_CODECS: ReadonlySet<string> = new Set(["json", "csv", "nmea0183", "fields"]);
 
+/** Whether what comes is text. SenML is where lines are its frames: its other form, CBOR, has any bytes. */
+function speaksText({ codec, framing }: SerialPortConfig): boolean {
+  return codec === "senml" ? framing === "lines" : codec !== undefined && TEXT_CODECS.has(codec);
+}
+
 /** `good`: something could be made of the frame, or it is not meant for us; `refused`: it could not; `discarded`: there was none. */
 export type Judgement = "good" | "refused" | "discarded";
 
@@ -57,7 +62,7 @@ export class LineWatch {
   constructor(config: SerialPortConfig, parts: WatchParts) {
     this.#config = config;
     this.#parts = parts;
-    this.#isText = config.codec !== undefined && TEXT_CODECS.has(config.codec);
+    this.#isText = speaksText(config);
     this.#quality = new LineQuality(config, this.#isText);
     this.#rate = new RateLimit(config.maxRate);
   }

@@ -1,5 +1,6 @@
 /** A serial line at the other end of a TCP connection: a serial-to-network adapter in raw mode, or a simulated device. */
 import { connect, type Socket } from "node:net";
+import { networkAddress } from "../config/network-path.ts";
 import type { OpenOutcome, Port, PortFault, PortSink, PortSurroundings } from "./port.ts";
 
 /** How long an attempt to connect may take. */
@@ -61,13 +62,12 @@ class NetworkPort implements Port {
 
 /** Opens `tcp://host:port`. */
 export async function openNetworkPort(path: string, { clock, signal }: PortSurroundings): Promise<OpenOutcome> {
-  const url = URL.canParse(path) ? new URL(path) : undefined;
-  if (url === undefined || url.hostname === "" || url.port === "") {
+  const address = networkAddress(path);
+  if (address === undefined) {
     return { kind: "failed", detail: `${path} is not of the form tcp://host:port; correct the port's path` };
   }
-  const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
   return new Promise((resolve) => {
-    const socket = connect({ host, port: Number(url.port), keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS });
+    const socket = connect({ ...address, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS });
     const giveUp = (detail: string): void => {
       socket.destroy();
       settle({ kind: "failed", detail });

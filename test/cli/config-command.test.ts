@@ -92,6 +92,19 @@ describe("summit-edge config check", () => {
     assert.match(stderr, /^warning: .*uplink.url: is not set/);
   });
 
+  test("notes which serial ports are not there now, and says ok all the same", async (t) => {
+    const ports = "[{ name: a, path: /dev/none, codec: json }, { name: b, path: 'tcp://h:1', codec: json }]";
+    const file = await configFile(t, `uplink: { url: 'https://x.invalid/' }\nserial: ${ports}`);
+    const { status, stdout, stderr } = await summitEdge(["config", "check", "--config", file]);
+    assert.deepEqual([status, stdout], [0, "ok\n"]);
+    assert.match(stderr, /^note: line 2: serial\[0\]\.path: \/dev\/none is not there now; .*doctor serial.*\n$/);
+    const { notes } = JSON.parse((await summitEdge(["config", "check", "--json", "--config", file])).stdout);
+    assert.deepEqual(
+      notes.map(({ path }: { path: string }) => path),
+      ["serial[0].path"],
+    );
+  });
+
   test("exits 2 with every problem, a line each", async (t) => {
     const file = await configFile(t, "uplink:\n  batch: { maxReading: 5 }\nlog: { level: loud }");
     const { status, stdout, stderr } = await summitEdge(["config", "check", "--config", file], {

@@ -103,6 +103,13 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[
   ["mqtt: { routes: [{ topic: '{source}/{device}' }] }", /both name the source/],
   ["mqtt: { routes: [{ topic: 'a/#/b' }] }", /# must be the last level/],
   ["mqtt: { retained: ['a+'] }", /retained\[0\]: level `a\+` must be/],
+  ...["tcp://10.0.0.9", "tcp://:4001", "tcp://h:0", "tcp://h:70000", "tcp://h:1/x", "udp://h:1", "tcp:h:1"].map(
+    (path) =>
+      [
+        `serial: [{ name: a, path: '${path}', codec: json }]`,
+        /^line 1: serial\[0\].path: must be a device file, or tcp:\/\/host:port .* is neither$/,
+      ] as const,
+  ),
   ["serial: [{ name: a, path: /d, codec: binary }]", /serial\[0\].layout: is missing: codec binary needs/],
   ["serial: [{ name: a, path: /d, codec: json, framing: idle }]", /serial\[0\].idle: is missing: framing idle needs/],
   ["serial: [{ name: a, path: /d, codec: json, length: 4 }]", /serial\[0\].length: is of no use with framing lines/],

@@ -158,6 +158,18 @@ test("a wrong baud rate is recognised, the right one is suggested, and good fram
   assert.deepEqual(codes(), []);
 });
 
+test("SenML in lines is text, and its rubbish is recognised as JSON's is; CBOR has any bytes", async (t) => {
+  const rubbish = Uint8Array.from({ length: 200 }, (_, at) => 0x80 | (at * 37));
+  const lines = await site(t, { codec: "senml" });
+  await lines.pair.say(rubbish);
+  await until("recognised", () => lines.codes().includes("serial-garbage"));
+  assert.match(lines.conditions.list()[0]?.detail ?? "", /are no text/);
+  const cobs = await site(t, { codec: "senml", framing: "cobs" });
+  await cobs.pair.say(rubbish);
+  await until("they have come", () => cobs.source.status().traffic.bytes >= 200);
+  assert.deepEqual(cobs.codes(), []);
+});
+
 test("control: text that cannot be read is refused, and not taken for a wrong baud rate", async (t) => {
   const { pair, codes, intake } = await site(t, {});
   await pair.say("no JSON at all\n".repeat(100));

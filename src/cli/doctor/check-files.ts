@@ -87,13 +87,19 @@ const day = (time: number): string => new Date(time).toISOString().slice(0, 10);
 export interface SerialFact {
   readonly name: string;
   readonly path: string;
-  /** `open`: the running daemon has it; `network`: at the other end of a connection, not looked at. */
-  readonly state: "open" | "network" | "missing" | "no-device" | "denied" | "usable";
+  /**
+   * `open`: the running daemon has it; `network`: at the other end of a connection, not looked at; `ambiguous`: several adapters fit;
+   * `held`: another program keeps it to itself.
+   */
+  readonly state: "open" | "network" | "missing" | "ambiguous" | "no-device" | "denied" | "held" | "usable";
   /** The group that the device belongs to, where it is known. */
   readonly group?: string;
+  /** Which adapters fit, or who holds it. */
+  readonly detail?: string;
 }
 
-export function checkSerial({ name, path, state, group }: SerialFact, asDaemon: boolean): Finding {
+/** What `run` would find of a port. Nothing here keeps the gateway from starting: it opens a port as soon as it can. */
+export function checkSerial({ name, path, state, group, detail = "" }: SerialFact, asDaemon: boolean): Finding {
   const check = `serial ${name}`;
   const belongs = group === undefined ? "" : `; it belongs to group ${group}`;
   switch (state) {
@@ -104,11 +110,19 @@ export function checkSerial({ name, path, state, group }: SerialFact, asDaemon: 
     case "usable":
       return ok(check, `${path} can be opened${belongs}`);
     case "missing": {
-      const hint = "Plug it in, or correct its path: ls /dev/serial/by-id /dev/serial/by-path";
-      return fail(check, `${path} is not there`, hint);
+      const hint = "Plug it in, or correct its path or match: summit-edge doctor serial lists what is there.";
+      return warn(check, `${path} is not there now; the gateway opens it as soon as it is`, hint);
     }
+    case "ambiguous":
+      return fail(check, detail, "summit-edge doctor serial lists them, with the name to use for each.");
+    case "held":
+      return warn(
+        check,
+        `${path} is in use by ${detail}`,
+        "End that program; the gateway opens the port as soon as it is free.",
+      );
     case "no-device":
-      return fail(check, `${path} is not a device`, "Name a device file: ls /dev/serial/by-id");
+      return fail(check, `${path} is not a device`, "Name a device file: summit-edge doctor serial lists them.");
     case "denied": {
       if (!asDaemon) return warn(check, `${path} cannot be opened by this user${belongs}`, AS_DAEMON);
       const hint = `Add the daemon's user to that group (usermod -aG ${group ?? "dialout"} …), or to SupplementaryGroups= in its unit.`;

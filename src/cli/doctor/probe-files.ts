@@ -9,9 +9,10 @@ import { makerOf } from "../../gateway-files.ts";
 import { parseAcl } from "../../identity/acl.ts";
 import { certificatesIn, x509In } from "../../identity/certificate-files.ts";
 import { parsePasswords } from "../../identity/passwords.ts";
+import { holderText, lockHolder } from "../../kernel/device-holders.ts";
 import { codeOf } from "../../kernel/errors.ts";
-import { fits, usbSerialPorts } from "../../kernel/usb-serial.ts";
 import { groupName } from "../../sources/device-port.ts";
+import { placeOf, placeText } from "../../sources/port-place.ts";
 import type { FileFact, SerialFact } from "./check-files.ts";
 import { faultOf } from "./probe-host.ts";
 
@@ -113,19 +114,19 @@ async function faultOfKey(text: string, certificateFile: string | undefined): Pr
 /** `openPorts`: names of the ports that the running daemon has open. */
 export async function probeSerial(port: SerialPortConfig, openPorts: ReadonlySet<string>): Promise<SerialFact> {
   const { name } = port;
-  const path = port.path ?? (await matched(port));
-  if (openPorts.has(name)) return { name, path: path ?? "its adapter", state: "open" };
-  if (path === undefined) return { name, path: "exactly one adapter that fits its `match`", state: "missing" };
+  const place = await placeOf(port);
+  if (openPorts.has(name)) return { name, path: place.kind === "found" ? place.path : placeText(port), state: "open" };
+  if (place.kind === "ambiguous") return { name, path: placeText(port), state: "ambiguous", detail: place.detail };
+  if (place.kind !== "found") return { name, path: placeText(port), state: "missing" };
+  const { path } = place;
   if (path.startsWith("tcp://")) return { name, path, state: "network" };
   const found = await stat(path).catch(() => undefined);
   if (found === undefined) return { name, path, state: "missing" };
   if (!found.isCharacterDevice()) return { name, path, state: "no-device" };
-  const denied = (await faultOf(path, constants.R_OK | constants.W_OK)) !== undefined;
-  return { name, path, state: denied ? "denied" : "usable", group: await groupName(found.gid) };
-}
-
-/** The device file of a port that is named by its USB attributes, where exactly one fits. */
-async function matched({ match = {} }: SerialPortConfig): Promise<string | undefined> {
-  const fitting = (await usbSerialPorts()).filter((port) => fits(port, match));
-  return fitting.length === 1 ? fitting[0]?.path : undefined;
+  const group = await groupName(found.gid);
+  if ((await faultOf(path, constants.R_OK | constants.W_OK)) !== undefined)
+    return { name, path, state: "denied", group };
+  const holder = await lockHolder(path);
+  if (holder !== undefined) return { name, path, state: "held", detail: holderText([holder]) };
+  return { name, path, state: "usable", group };
 }
