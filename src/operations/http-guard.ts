@@ -111,6 +111,13 @@ export class Guard {
     }
   }
 
+  /** Whether a call that was let in, and goes on, would be let in still: its key may have been revoked meanwhile, or have expired. */
+  async stillAllowed(request: FastifyRequest): Promise<boolean> {
+    if (callers.get(request)?.kind !== "key") return true;
+    const text = keyIn(request);
+    return text !== undefined && (await this.#parts.checkKey(text)).kind === "valid";
+  }
+
   #checkSite(request: FastifyRequest): void {
     const { host, origin } = request.headers;
     const names = request.raw.rawHeaders.filter((name, at) => at % 2 === 0 && name.toLowerCase() === "host");
@@ -142,9 +149,8 @@ export class Guard {
   }
 
   async #identify(request: FastifyRequest, local: boolean): Promise<ApiCaller> {
-    const { authorization } = request.headers;
-    if (authorization === undefined) return local ? { kind: "local" } : anonymous(request);
-    const text = /^Bearer +(\S+) *$/i.exec(authorization)?.[1];
+    if (request.headers.authorization === undefined) return local ? { kind: "local" } : anonymous(request);
+    const text = keyIn(request);
     const verdict = text === undefined ? UNKNOWN : await this.#parts.checkKey(text);
     if (verdict.kind === "valid") return { kind: "key", key: verdict.key };
     const id = verdict.kind === "expired" ? verdict.key.id : verdict.id;
@@ -200,6 +206,11 @@ export class Guard {
     this.#parts.log.warn({ actor, call: subject, ...told }, "a call was refused");
     if (AUDITED.has(code)) this.#parts.audit({ action: "api.refused", actor, subject, detail: told });
   }
+}
+
+/** The key that a call shows; `undefined` where it shows none. */
+function keyIn({ headers: { authorization = "" } }: FastifyRequest): string | undefined {
+  return /^Bearer +(\S+) *$/i.exec(authorization)?.[1];
 }
 
 const UNKNOWN: KeyVerdict = { kind: "unknown" };

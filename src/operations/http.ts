@@ -91,8 +91,13 @@ export class HttpServer {
   async open(): Promise<void> {
     const { view, config, clock, log } = this.#parts;
     const app = createApp(config, log);
-    app.addHook("onRequest", this.#guarding());
-    await addRoutes(app, { view, clock, health: () => this.#assess() });
+    const guard = this.#createGuard();
+    app.addHook("onRequest", async (request, reply) => {
+      const { need = "read" } = request.routeOptions.config as { readonly need?: Need };
+      return (await guard.admit(request, reply, need)) ? reply : undefined;
+    });
+    const stillAllowed = (request: FastifyRequest): Promise<boolean> => guard.stillAllowed(request);
+    await addRoutes(app, { view, clock, health: () => this.#assess(), stillAllowed });
     await app.ready();
     this.#app = app;
     try {
@@ -122,9 +127,9 @@ export class HttpServer {
     await app?.close();
   }
 
-  #guarding() {
+  #createGuard(): Guard {
     const { config, clock, log, audit = () => {}, keys } = this.#parts;
-    const guard = new Guard({
+    return new Guard({
       config,
       clock,
       log,
@@ -133,10 +138,6 @@ export class HttpServer {
       isCertified: (name) => this.#isCertified(name),
       isLocal: ({ raw }) => this.#local.has(raw),
     });
-    return async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> => {
-      const { need = "read" } = request.routeOptions.config as { readonly need?: Need };
-      return (await guard.admit(request, reply, need)) ? reply : undefined;
-    };
   }
 
   #isCertified(name: string): boolean {

@@ -21,6 +21,8 @@ export interface RoutesContext {
   readonly clock: Clock;
   /** The health as it is now. */
   readonly health: () => Health;
+  /** Whether a call that goes on would be let in still. */
+  readonly stillAllowed: (request: FastifyRequest) => Promise<boolean>;
 }
 
 export type Register = <R extends RouteGenericInterface>(

@@ -1,4 +1,5 @@
 /** Looking on at a serial port over HTTP: lines of JSON, as long as the caller stays (docs/http-api.md). */
+import type { FastifyRequest } from "fastify";
 import { refusal } from "./refused.ts";
 import type { Register, RoutesContext } from "./routes.ts";
 import * as schemas from "./schemas.ts";
@@ -8,10 +9,15 @@ import { SerialTail } from "./serial-tail.ts";
 export const MAX_TAILS = 8;
 /** What an orderly end may take before the connection is cut: whoever does not read holds up no stop of the gateway. */
 const END_WITHIN_MS = 1000;
+/** How often it is asked whether the caller's key is still good. */
+const LOOK_AT_KEY_MS = 10_000;
 
 export const TAIL_TYPE = "application/x-ndjson";
 
-export function addSerialRoutes(register: Register, { view, clock }: Pick<RoutesContext, "view" | "clock">): void {
+export function addSerialRoutes(
+  register: Register,
+  { view, clock, stillAllowed }: Pick<RoutesContext, "view" | "clock" | "stillAllowed">,
+): void {
   let open = 0;
   register<{ Params: schemas.SerialParams; Querystring: schemas.TailQuery }>(
     {
@@ -22,7 +28,8 @@ export function addSerialRoutes(register: Register, { view, clock }: Pick<Routes
       answer: TAIL_TYPE,
       endless: true,
     },
-    ({ params, query, raw }) => {
+    (request) => {
+      const { params, query, raw } = request;
       const port = view.serialPort(params.name);
       if (port === undefined)
         throw refusal("RESOURCE_NOT_FOUND", `there is no serial port ${params.name}`, "GET /api/v1/status lists them.");
@@ -35,7 +42,19 @@ export function addSerialRoutes(register: Register, { view, clock }: Pick<Routes
         const cancel = clock.after(END_WITHIN_MS, () => raw.socket.destroy());
         raw.socket.once("close", cancel);
       });
+      endWithKey(tail, () => stillAllowed(request as FastifyRequest));
       return tail;
     },
   );
+
+  /** Whose key is revoked, or expires, looks on no longer. */
+  function endWithKey(tail: SerialTail, allowed: () => Promise<boolean>): void {
+    let cancel = (): void => {};
+    const look = async (): Promise<void> => {
+      if (!(await allowed())) tail.destroy();
+      if (!tail.destroyed) cancel = clock.after(LOOK_AT_KEY_MS, look);
+    };
+    cancel = clock.after(LOOK_AT_KEY_MS, look);
+    tail.once("close", () => cancel());
+  }
 }

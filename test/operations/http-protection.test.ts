@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { lookup } from "node:dns/promises";
 import { EventEmitter, once } from "node:events";
 import { readFileSync } from "node:fs";
-import { request } from "node:http";
+import { type IncomingMessage, request } from "node:http";
 import { connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, test } from "node:test";
@@ -14,9 +14,11 @@ import { ERROR_CODES, type ErrorCode } from "#src/operations/error-codes.js";
 import { HttpServer } from "#src/operations/http.js";
 import { Connections } from "#src/operations/http-listener.js";
 import { httpConfig } from "../support/http-config.ts";
+import { MemoryPort } from "../support/memory-port.ts";
 import { deadLetter, MemoryGatewayView } from "../support/memory-view.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { TestClock } from "../support/test-clock.ts";
+import { until } from "../support/until.ts";
 
 let clock: TestClock;
 let view: MemoryGatewayView;
@@ -109,6 +111,35 @@ test("on loopback nobody needs a key, and who shows one is held to it", async ()
   assert.equal((await call(REQUEUE, { method: "POST", body: ALL })).status, 200);
   assertProblem(await call(REQUEUE, { method: "POST", body: ALL, headers: bearer(read) }), "SCOPE_INSUFFICIENT");
   assertProblem(await call("/api/v1/status", { headers: bearer("se_00000000_ff") }), "KEY_INVALID");
+});
+
+test("a call that goes on ends when its key is revoked or expires, and not before", async () => {
+  await open({ auth: "always" });
+  view.serialPorts.push(new MemoryPort("mast"));
+  for (const lifetime of [undefined, 25_000]) {
+    const expiresAt = lifetime === undefined ? undefined : clock.now() + lifetime;
+    const key = await keyOf(`tail-${lifetime}`, "read", expiresAt);
+    const outgoing = request({ port: port(), path: "/api/v1/serial/mast/tail", headers: bearer(key) });
+    outgoing.end();
+    const [incoming] = (await once(outgoing, "response")) as [IncomingMessage];
+    assert.equal(incoming.statusCode, 200);
+    let text = "";
+    incoming.on("data", (chunk) => (text += String(chunk)));
+    const cutOff = new Promise((resolve) => incoming.once("close", resolve));
+    incoming.on("error", () => {});
+    const lines = (): number => text.split("\n").length - 1;
+    await clock.advance(20_000);
+    // It said that it is there twice: its key was looked at, and was good.
+    await until("it goes on", () => lines() >= 3);
+    if (expiresAt === undefined) await keys.revoke(`tail-${lifetime}`);
+    await clock.advance(10_000);
+    await until(
+      "it has looked",
+      () => incoming.destroyed,
+      () => clock.advance(10),
+    );
+    await cutOff;
+  }
 });
 
 test("where keys are asked for, each route wants its scope, and probes and pages want none", async () => {
