@@ -31,6 +31,14 @@ export interface Outcome {
   readonly output: string;
 }
 
+/** What this machine's apt is told of proxies and mirrors, which mmdebstrap does not look at. */
+function howToFetch(): string[] {
+  const settings = spawnSync("apt-config", ["dump", "Acquire"], { encoding: "utf8" }).stdout.split("\n");
+  return settings
+    .filter((line) => /^Acquire::(http|https|Retries|ForceIPv[46]|Check-Valid-Until)\b.* ".+";$/i.test(line))
+    .map((line) => `--aptopt=${line}`);
+}
+
 export class DebianRoot {
   readonly folder: string;
   readonly #inMemory: boolean;
@@ -49,7 +57,7 @@ export class DebianRoot {
     const release = /^VERSION_CODENAME=(.*)$/m.exec(readFileSync("/etc/os-release", "utf8"))?.[1] ?? "stable";
     const targets = spawnSync("apt-get", ["indextargets", "--format", "$(REPO_URI) $(CODENAME)"], { encoding: "utf8" });
     const mirror = new RegExp(`^(\\S+) ${release}$`, "m").exec(targets.stdout)?.[1] ?? "http://deb.debian.org/debian";
-    const options = ["--quiet", "--mode=root", "--variant=essential", "--dpkgopt=force-unsafe-io"];
+    const options = [...howToFetch(), "--quiet", "--mode=root", "--variant=essential", "--dpkgopt=force-unsafe-io"];
     const made = spawnSync("mmdebstrap", [...options, `--include=${packages.join(",")}`, release, folder, mirror], {
       encoding: "utf8",
     });
