@@ -24,3 +24,6 @@ export function refused(detail: string): Decoded {
 }
 
 export const IGNORED: Decoded = { kind: "ignored" };
+
+/** Why a device that was asked gave no good answer; `bad-answer`: something came, and not what it ought to be. */
+export type AnswerFault = "timeout" | "bad-crc" | "bad-answer";

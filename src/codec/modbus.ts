@@ -3,6 +3,7 @@
  * Application Protocol V1.1b3, 6.1 to 6.4 and 7). Pure.
  */
 import { type ChecksumRule, hasChecksum, withChecksum } from "./checksum.ts";
+import type { AnswerFault } from "./decoder.ts";
 import type { ReadFunction } from "./modbus-registers.ts";
 
 export interface ReadRequest {
@@ -20,9 +21,6 @@ export type ModbusAnswer =
   | { readonly kind: "data"; readonly data: Uint8Array }
   /** The server understood, and refuses: see `exceptionName`. */
   | { readonly kind: "exception"; readonly code: number };
-
-/** Why there was no good answer. */
-export type AnswerFault = "timeout" | "bad-crc" | "bad-answer";
 
 /** The CRC that ends every frame, least significant byte first (MODBUS over Serial Line V1.02, 2.5.1.2). */
 export const MODBUS_CRC: ChecksumRule = {

@@ -322,7 +322,7 @@ describe("SDI-12 sensors behind an adapter", () => {
     assert.deepEqual(intake.payloads(), [{ v: -1.25 }]);
     assert.match(
       condition("serial-bad-answer") ?? "",
-      /^sensor 0 \(bus-0\) since \S+: no such answer .* to command M, for/,
+      /^sensor 0 \(bus-0\) since \S+: what came is no answer to command M, for/,
     );
     assert.match(condition("serial-no-answer") ?? "", /^sensor 1 \(bus-1\) since \S+: no answer to command M; look at/);
   });

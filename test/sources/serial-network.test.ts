@@ -8,7 +8,7 @@ import { Conditions } from "#src/kernel/conditions.js";
 import { createMetrics } from "#src/kernel/telemetry.js";
 import { createSerialSources, type SerialSource } from "#src/sources/serial.js";
 import { RecordingIntake } from "../support/recording-intake.ts";
-import { LINE_DEFAULTS } from "../support/serial-house.ts";
+import { jsonPort, LINE_DEFAULTS, serialHouse } from "../support/serial-house.ts";
 import { TestClock } from "../support/test-clock.ts";
 import { until } from "../support/until.ts";
 
@@ -167,5 +167,17 @@ describe("a serial source over TCP", () => {
     await source.stop();
     await started;
     assert.equal(source.status().state, "closed");
+  });
+
+  it("asks a device at the other end that speaks when it is asked", async () => {
+    const adapter = await listen();
+    adapter.server.on("connection", (socket) => socket.on("data", (asked) => socket.write(`{"asked":"${asked}"}\n`)));
+    const poll = { every: 10, timeout: 5000, retries: 0, framed: false, start: [], requests: [{ text: "value?" }] };
+    const { sources, intake } = serialHouse([jsonPort({ path: `tcp://127.0.0.1:${adapter.port}`, poll })]);
+    const [source] = sources as [SerialSource];
+    running.push(source);
+    await source.start();
+    await until("three answers", () => intake.readings.length >= 3);
+    assert.deepEqual(intake.payloads()[0], { asked: "value?" });
   });
 });

@@ -5,7 +5,7 @@
  * with the answer, or when it is over, whatever comes meanwhile. What comes outside of a slot is nobody's, and is dropped: a late
  * answer is never taken for that of the next question.
  */
-import type { AnswerFault } from "../../codec/modbus.ts";
+import type { AnswerFault } from "../../codec/decoder.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import type { Port } from "../port.ts";
 

@@ -1,7 +1,6 @@
 /** The one device of a port with declared commands: each is answered by a frame of the port's own framing and codec. */
-import type { Decoded, Decoder } from "../../codec/decoder.ts";
+import type { AnswerFault, Decoded, Decoder } from "../../codec/decoder.ts";
 import type { Frame, Framer } from "../../codec/framing.ts";
-import type { AnswerFault } from "../../codec/modbus.ts";
 import { createDecoder, createFramer, createFrameWriter } from "../../codec/pipeline.ts";
 import { bytesOf, type PipelineConfig } from "../../codec/pipeline-config.ts";
 import type { CommandConfig, PollConfig, SerialPortConfig } from "../../config/schema.ts";
@@ -84,8 +83,9 @@ class CommandStation implements Station {
     for (const [index, command] of this.#requests.entries()) {
       const reply = await this.#ask<Reading>(line, command, retries, (found, frame) => {
         const decoded = this.#judge.decode(frame, this.#decoder);
-        if (decoded.kind === "reading") found({ bytes: frame.slice(), decoded });
-        return decoded.kind === "refused" ? "bad-answer" : undefined;
+        if (decoded.kind !== "reading") return "bad-answer";
+        found({ bytes: frame.slice(), decoded });
+        return undefined;
       });
       if (reply.kind === "answer") {
         this.#judge.submit(reply.answer.bytes, reply.answer.decoded);

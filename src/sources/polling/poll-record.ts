@@ -107,6 +107,6 @@ function troubleOf(turn: Turn): Omit<Trouble, "since"> | undefined {
     case "bad-crc":
       return { code: "serial-bad-answer", what: `a wrong checksum in the answer to ${turn.detail}` };
     case "bad-answer":
-      return { code: "serial-bad-answer", what: `no such answer as there ought to be to ${turn.detail}` };
+      return { code: "serial-bad-answer", what: `what came is no answer to ${turn.detail}` };
   }
 }

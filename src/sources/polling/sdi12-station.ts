@@ -2,7 +2,7 @@
  * An SDI-12 sensor on a polled port (SDI-12 1.4, section 4.4): it is told to measure, waited for, and asked for its values. While one
  * measures for `M` nobody else may be spoken to; for `C` the line is free meanwhile.
  */
-import type { AnswerFault } from "../../codec/modbus.ts";
+import type { AnswerFault } from "../../codec/decoder.ts";
 import {
   isConcurrent,
   LineSearch,

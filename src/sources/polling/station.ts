@@ -1,5 +1,5 @@
 /** A device on a polled port, as the port's polling sees it. */
-import type { AnswerFault } from "../../codec/modbus.ts";
+import type { AnswerFault } from "../../codec/decoder.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import type { Intake, Origin } from "../intake.ts";
 import type { SerialMeters } from "../port-use.ts";
