@@ -18,6 +18,8 @@ import type { LineSettings, OpenOutcome, Port, PortFault, PortSink, PortSurround
 export const DEVICE_CHECK_MS = 2000;
 /** As much as a terminal hands out in one read. */
 const READ_BYTES = 4096;
+/** How long until a line that took no more bytes is tried again. */
+const WRITE_AGAIN_MS = 10;
 
 const readInto = promisify(read);
 const writeFrom = promisify(write);
@@ -27,7 +29,7 @@ const statOf = promisify(fstat);
 interface DriverPort {
   readonly fd: number | null;
   readonly poller: {
-    once(event: "readable" | "writable", listener: (error: Error | null) => void): unknown;
+    once(event: "readable", listener: (error: Error | null) => void): unknown;
     stop(): void;
   };
   set(lines: Readonly<Record<"dtr" | "rts" | "brk" | "cts" | "dsr", boolean>>): Promise<void>;
@@ -104,8 +106,8 @@ class DevicePort implements Port {
       try {
         at += (await writeFrom(this.#fd, bytes, at)).bytesWritten;
       } catch (error) {
-        // Canceled where the port is closed meanwhile, which the loop sees.
-        if (codeOf(error) === "EAGAIN") await this.#ready("writable").catch(() => {});
+        // The driver's poller waits for one kind of event at a time, and that is for reading.
+        if (codeOf(error) === "EAGAIN") await this.#surroundings.clock.sleep(WRITE_AGAIN_MS);
         else if (codeOf(error) !== "EINTR") this.#end(await this.#faultAfter(messageOf(error)));
       }
     }
@@ -135,16 +137,16 @@ class DevicePort implements Port {
     }
     if (this.#ending) return 0;
     try {
-      await this.#ready("readable");
+      await this.#readable();
     } catch (error) {
       if (!this.#ending) this.#end(await this.#faultAfter(messageOf(error)));
     }
     return 0;
   }
 
-  #ready(event: "readable" | "writable"): Promise<void> {
+  #readable(): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#driver.poller.once(event, (error) => (error === null ? resolve() : reject(error)));
+      this.#driver.poller.once("readable", (error) => (error === null ? resolve() : reject(error)));
     });
   }
 
