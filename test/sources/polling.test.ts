@@ -288,7 +288,7 @@ describe("SDI-12 sensors behind an adapter", () => {
     assert.deepEqual(always.intake.payloads(), []);
     assert.match(
       always.condition("serial-bad-answer") ?? "",
-      /^sensor 0 \(bus-0\) since \S+: a wrong checksum in the answer to command D0; /,
+      /^sensor 0 MC \(bus-0\) since \S+: a wrong checksum in the answer to command D0; /,
     );
   });
 

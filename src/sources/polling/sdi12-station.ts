@@ -46,7 +46,7 @@ class Sdi12Station implements Station {
   constructor(config: SerialPortConfig, sensor: SensorConfig & Omit<Sdi12Config, "sensors">, parts: StationParts) {
     const source = sensor.source ?? `${config.name}-${sensor.address}`;
     this.device = sensor.address;
-    this.label = `sensor ${sensor.address} (${source})`;
+    this.label = `sensor ${sensor.address}${sensor.measure === "M" ? "" : ` ${sensor.measure}`} (${source})`;
     this.every = sensor.every;
     this.#port = config.name;
     this.#sensor = sensor;

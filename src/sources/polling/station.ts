@@ -19,7 +19,7 @@ export type Turn =
 export interface Station {
   /** As the configuration calls it: an address, or the port's name. */
   readonly device: string;
-  /** As an operator knows it: `server 3 (pump)`. */
+  /** As an operator knows it: `server 3 (pump)`, `sensor 0 M1 (soil-0)`. */
   readonly label: string;
   /** How often it has its turn, in milliseconds. */
   readonly every: number;
