@@ -99,7 +99,7 @@ test("control: without the CRC's check, garbled answers become readings", { skip
   const dist = mutant(
     t,
     "codec/modbus.js",
-    'if (hasChecksum(frame, CRC))\n                    return { kind: "data"',
+    'if (hasChecksum(frame, MODBUS_CRC))\n                    return { kind: "data"',
     'return { kind: "data"',
   );
   const { createSerialSources: create } = await import(`${dist}/sources/serial.js`);
