@@ -168,9 +168,14 @@ function sayResult(attempt: Attempt, brought: LineTry, path: string, options: Op
   const others = found.slice(1, 4).map(({ what, certainty }) => `  otherwise, ${certainty}: ${what}\n`);
   const samples = best.samples.map((sample) => `  ${printable(JSON.stringify(sample))}\n`);
   terminal.write(
-    `${heard}: ${best.what} (${best.certainty}; ${count(best.frames)} frames, ${Math.round(best.rest * 100)}% of the bytes are none)\n` +
+    `${heard}: ${best.what} (${best.certainty}; ${count(best.frames)} frames${restText(best.rest)})\n` +
       `${samples.join("")}${others.join("")}\nFor the configuration:\n\n${config}`,
   );
+}
+
+function restText(rest: number): string {
+  const percent = Math.round(rest * 100);
+  return percent === 0 ? "" : `, and ${percent}% of the bytes in none`;
 }
 
 const UNKNOWN_ADVICE =

@@ -25,6 +25,8 @@ export interface Guess {
   readonly what: string;
   /** The device profile that says all this, and what the device measures. */
   readonly profile?: string;
+  /** It may still turn out to be more than this: so many milliseconds have to be heard before it is sure. */
+  readonly sureAfter?: number;
   /** A name for the port, where the device's kind is known by this. */
   readonly name?: string;
 }

@@ -7,6 +7,8 @@ const TEXT_SHARE = 0.85;
 const SEPARATORS = [",", ";", "\t", "|", " "] as const;
 /** So many of the lines have to have as many columns. */
 const SAME_COLUMNS_SHARE = 0.8;
+/** Rows may be the lines of something larger, which most devices say once a second. */
+const SURE_AFTER_MS = 2000;
 const NUMBER = /^\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*$/;
 
 /** What lines of text may be: sentences, objects, packs, columns. */
@@ -61,7 +63,7 @@ function columnsOf(lines: readonly string[]): Guess | undefined {
     return values.every((row) => NUMBER.test(row[at] ?? "")) ? name : { name, type: "text" };
   });
   const keys = { codec: "csv", columns, ...(separator !== "," && { separator }) } as const;
-  return { keys, proof: "form", what: `rows of ${width} columns; name them, units included` };
+  return { keys, proof: "form", sureAfter: SURE_AFTER_MS, what: `rows of ${width} columns; name them, units included` };
 }
 
 function commonest(numbers: readonly number[]): number {

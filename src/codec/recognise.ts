@@ -41,11 +41,18 @@ export async function recognise(
 ): Promise<Recognition[]> {
   const pieces = newest(heard);
   const found = await recogniseDevices(pieces, profiles);
+  const [known] = found;
   for (const guess of [...textGuesses(pieces), ...binaryGuesses(pieces)]) {
     const recognition = await tryOut(guess, pieces);
-    if (recognition !== undefined) found.push(recognition);
+    if (recognition !== undefined) found.push(unless(known, recognition));
   }
   return found.sort(byWorth);
+}
+
+/** Where it may well be a device that is known, of which there is too little yet, no mere form is sure. */
+function unless(known: Recognition | undefined, { certainty, ...other }: Recognition): Recognition {
+  const isDoubtful = known !== undefined && known.certainty !== "sure" && other.proof !== "checksum";
+  return { ...other, certainty: isDoubtful && certainty === "sure" ? "likely" : certainty };
 }
 
 function byWorth(one: Recognition, other: Recognition): number {
@@ -77,7 +84,12 @@ async function recogniseDevices(
   const candidate = profiles.find(({ name }) => name === best?.name);
   if (best === undefined || candidate === undefined) return [];
   const { codec } = candidate.pipeline;
-  const guess = { keys: { codec }, proof: proofOf(candidate), profile: best.name, what: `a ${best.name}` } as const;
+  const guess = {
+    keys: { codec },
+    proof: proofOf(candidate),
+    profile: best.name,
+    what: `device profile ${best.name}`,
+  } as const;
   const { samples } = await readAll(candidate.pipeline, pieces);
   return [{ ...guess, ...measured(best, guess.proof), samples }];
 }
@@ -105,7 +117,10 @@ async function tryOut(guess: Guess, pieces: readonly HeardPiece[]): Promise<Reco
   if (good === 0 || (guess.proof !== "checksum" && ignored === good)) return undefined;
   const total = pieces.reduce((sum, { bytes }) => sum + bytes.length, 0);
   const rest = Math.min(1, badBytes / total);
-  return { ...guess, certainty: certaintyOf(guess.proof, good, rest), frames: good, rest, samples };
+  const heardFor = (pieces.at(-1)?.ms ?? 0) - (pieces[0]?.ms ?? 0);
+  const certainty = certaintyOf(guess.proof, good, rest);
+  const isEarly = certainty === "sure" && heardFor < (guess.sureAfter ?? 0);
+  return { ...guess, certainty: isEarly ? "likely" : certainty, frames: good, rest, samples };
 }
 
 async function readAll(config: PipelineConfig, pieces: readonly HeardPiece[]) {

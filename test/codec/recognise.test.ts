@@ -74,9 +74,15 @@ describe("what a device speaks is recognised", () => {
 
   it("rows, with the separator that there is and the names of their header", async () => {
     const rows = times(5, (n) => `${n}.5;40;mast\r\n`);
-    const found = await best(stream(["xx\r\n", "temperature_c;humidity_pct;station\r\n", ...rows]));
+    const lines = ["xx\r\n", "temperature_c;humidity_pct;station\r\n", ...rows];
+    const found = await best(spaced(lines.map((line) => Buffer.from(line))));
     const columns = ["temperature_c", "humidity_pct", { name: "station", type: "text" }];
     assert.deepEqual([found.keys, found.certainty], [{ codec: "csv", separator: ";", columns }, "sure"]);
+    assert.equal(
+      (await best(stream(lines))).certainty,
+      "likely",
+      "in less than a second it may be a part of something",
+    );
     const nameless = await best(stream(times(5, (n) => `${n}.5,40\n`)));
     assert.deepEqual(nameless.keys, { codec: "csv", columns: ["column_1", "column_2"] });
   });
@@ -163,6 +169,16 @@ describe("a device of which there is a profile is recognised by it", () => {
       names.push(name);
     }
     assert.ok(names.length >= 8, names.join(" "));
+  });
+
+  it("and not taken for mere rows as long as there is too little of it", async () => {
+    const profiles = await shippedCandidates();
+    const loaded = await findProfile("victron-ve-direct", "/");
+    assert.equal(loaded.kind, "found");
+    const block = loaded.kind === "found" ? loaded.profile.vectors.slice(0, 1).map(vectorBytes) : [];
+    const slowly = [...block, ...block].map((bytes, at) => ({ ms: at * 9000, bytes }));
+    assert.notEqual((await recognise(slowly.slice(0, 1), profiles))[0]?.certainty, "sure");
+    assert.equal((await recognise(slowly, profiles))[0]?.profile, "victron-ve-direct");
   });
 
   it("and not by its language alone, where its words are others", async () => {

@@ -138,7 +138,7 @@ test("a device of which there is a profile is printed as that and nothing more",
     return bytes;
   };
   const { port, pasted, pair } = await understood(t, (pair, n) => pair.say(frame(n)));
-  assert.deepEqual(pasted, { name: "tty", path: pair.device, profile: "nova-sds011" });
+  assert.deepEqual(pasted, { name: "nova-sds011", path: pair.device, profile: "nova-sds011" });
   assert.equal(port?.codec, "binary");
 });
 

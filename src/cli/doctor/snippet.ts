@@ -44,7 +44,8 @@ function withoutDefaults(checksum: object): object {
 }
 
 /** A name that the configuration takes: the device's kind where that is known, else the device file's. */
-export function nameFor(path: string, recognised: Pick<Recognition, "name">): string {
-  const name = recognised.name ?? path.split("/").at(-1) ?? "";
-  return name.replaceAll(/[^A-Za-z0-9_-]/g, "-").slice(0, 64) || "port";
+export function nameFor(path: string, { name, profile }: Pick<Recognition, "name" | "profile">): string {
+  const file = path.split("/").at(-1) ?? "";
+  const chosen = name ?? profile ?? (/[A-Za-z]/.test(file) ? file : `port-${file}`);
+  return chosen.replaceAll(/[^A-Za-z0-9_-]/g, "-").slice(0, 64);
 }
