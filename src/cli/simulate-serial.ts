@@ -52,16 +52,19 @@ export function addSerialCommand(simulate: Command): void {
 
 async function simulateSerial({ profile, replay: file, ...options }: SerialOptions): Promise<void> {
   if (profile !== undefined && file === undefined) {
+    const ofReplay = [options.port, options.repeat, options.keepOpen].some((given) => given !== undefined);
+    if (ofReplay)
+      throw usage("--port, --repeat and --keep-open go with --replay", "A simulated device says where its port is.");
     const { simulateProfiles } = await import("./simulate-profile.ts");
     return simulateProfiles({ ...options, profile });
   }
   if (profile === undefined && file !== undefined) return replay({ ...options, replay: file });
-  throw new GatewayError({
-    code: "USAGE",
-    op: "simulate.serial",
-    message: "either --profile or --replay says what is on the line",
-    hint: "summit-edge profiles list has the devices that can be simulated.",
-  });
+  const either = "either --profile or --replay says what is on the line";
+  throw usage(either, "summit-edge profiles list has the devices that can be simulated.");
+}
+
+function usage(message: string, hint: string): GatewayError {
+  return new GatewayError({ code: "USAGE", op: "simulate.serial", message, hint });
 }
 
 async function replay(options: ReplayOptions): Promise<void> {
