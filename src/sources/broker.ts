@@ -2,12 +2,12 @@
  * The MQTT broker: devices publish their readings here, and programs on this machine may listen in.
  *
  * aedes speaks the protocol. Around it stand the listeners (how many come in), a gate before every connection (what bytes
- * may pass), the access decision (who may do what), the session store (what is remembered), and the hook in which a
- * PUBLISH becomes readings and waits for their commit. This file puts them together; it holds no policy of its own.
+ * may pass), the admission (who is let in), the access decision (who may do what), the session store (what is remembered),
+ * and the hook in which a PUBLISH becomes readings and waits for their commit. This file puts them together; it holds no
+ * policy of its own.
  */
-import type { AedesOptions, AedesPublishPacket, AuthenticateError, Client, PublishPacket, Subscription } from "aedes";
+import type { AedesOptions, AedesPublishPacket, Client, PublishPacket, Subscription } from "aedes";
 import type { ListenerConfig, MqttConfig } from "../config/schema.ts";
-import { type AccessDecision, type ClientIdentity, MAX_CLIENT_ID_LENGTH } from "../identity/access.ts";
 import type { AccessControl } from "../identity/access-control.ts";
 import { developmentCertificates } from "../identity/development-certificates.ts";
 import type { Audit } from "../kernel/audit.ts";
@@ -18,9 +18,10 @@ import type { Reloads } from "../kernel/reloading.ts";
 import type { Logger, Telemetry } from "../kernel/telemetry.ts";
 import { countersIn } from "./broker-metrics.ts";
 import { keepAliveOf, topicExcess } from "./client-limits.ts";
-import { Headcount } from "./headcount.ts";
 import type { Intake } from "./intake.ts";
 import { ListenerCertificates } from "./listener-certificates.ts";
+import { Admission, type LoginDecision, loginError } from "./mqtt-admission.ts";
+import type { Connection } from "./mqtt-connection.ts";
 import { CutOff, type CutOffCode, CutOffs } from "./mqtt-cut-offs.ts";
 import { MqttEngine } from "./mqtt-engine.ts";
 import { MqttGate } from "./mqtt-gate.ts";
@@ -29,7 +30,6 @@ import { PublishLane } from "./mqtt-publish-lane.ts";
 import { type Done, MqttReadings, type Publisher } from "./mqtt-readings.ts";
 import { Routes } from "./routes.ts";
 import { SessionStore } from "./session-store.ts";
-import type { TurnedAway } from "./tls-door.ts";
 import { parseTopicFilter } from "./topics.ts";
 
 export interface BrokerStatus {
@@ -47,38 +47,6 @@ const STOP_GRACE_MS = 5_000;
 const CONNECT_BACKSTOP_MS = 60_000;
 /** A client that takes 100 bytes a second has taken all that may wait for it by then. */
 const DRAIN_BACKSTOP_MS = 3_600_000;
-
-/** Longest part of a user name that is logged: nobody has verified it. */
-const MAX_USER_SHOWN = 256;
-/** MQTT 3.1.1, table 3.1. */
-const RETURN_CODES = { "client-id": 2, unavailable: 3, credentials: 4, rights: 5 } as const;
-const NOT_CONNECTED: LoginDecision = { allowed: false, reason: "not connected", because: "rights" };
-const BUSY = {
-  allowed: false,
-  reason: "its address has given wrong passwords, and as many more of it as may wait to be verified already",
-  because: "unavailable",
-} as const;
-
-type Denial = Extract<LoginDecision, { readonly allowed: false }>;
-type LoginDecision =
-  | AccessDecision
-  /** Not about who the client is. */
-  | { readonly allowed: false; readonly reason: string; readonly because: "unavailable" };
-
-/** One connection, from its arrival on. */
-interface Connection {
-  readonly gate: MqttGate;
-  readonly arrival: Arrival;
-  /** Aborts when it closes. */
-  readonly ended: AbortSignal;
-  /** Topic of the will that its CONNECT brought. */
-  willTopic: string | undefined;
-  /** The keep-alive that is in force for it, in seconds. */
-  keepAlive: number;
-  /** Once it was let in. */
-  admitted: Publisher | undefined;
-  lane: PublishLane | undefined;
-}
 
 export interface BrokerParts {
   readonly config: MqttConfig;
@@ -98,7 +66,6 @@ export class MqttBroker {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #access: AccessControl;
-  readonly #audit: Audit;
   readonly #readings: MqttReadings;
   readonly #store: SessionStore;
   readonly #listeners: MqttListeners;
@@ -107,8 +74,7 @@ export class MqttBroker {
   readonly #open = new Set<Connection>();
   readonly #counters: ReturnType<typeof countersIn>;
   readonly #cutOffs: CutOffs;
-  /** Client ids of each identity that are connected. */
-  readonly #ofIdentity: Headcount<string>;
+  readonly #admission: Admission;
   readonly #certificates: ListenerCertificates;
   #running = false;
 
@@ -123,8 +89,6 @@ export class MqttBroker {
     this.#access = access;
     this.#certificates = new ListenerCertificates(parts);
     this.#cutOffs = new CutOffs(clock, { log: this.#log, metrics: parts.telemetry.metrics });
-    this.#ofIdentity = new Headcount(limits.maxConnectionsPerIdentity);
-    this.#audit = parts.audit;
     const retained = config.retained.map((filter, index) => retainedFilter(filter, `mqtt.retained[${index}]`));
     this.#readings = new MqttReadings({
       intake,
@@ -143,6 +107,15 @@ export class MqttBroker {
         this.#log.debug({ what, client: clientId }, "dropped at a bound");
       },
     });
+    this.#admission = new Admission({
+      limits,
+      access,
+      store: this.#store,
+      readings: this.#readings,
+      cutOffs: this.#cutOffs,
+      audit: parts.audit,
+      log: this.#log,
+    });
     this.#listeners = new MqttListeners({
       maxConnections: limits.maxConnections,
       maxConnectionsPerAddress: limits.maxConnectionsPerAddress,
@@ -151,15 +124,15 @@ export class MqttBroker {
       arrived: (arrival) => this.#arrive(arrival),
       refused: (code, reason, address, client) => {
         if (client === undefined) this.#cutOffs.report(code, reason, { address });
-        else this.#refuseHandshake(client, address);
+        else this.#admission.refuseHandshake(client, address);
       },
-      expelled: (client, address) => this.#expelled(client, address),
+      expelled: (client, address) => this.#admission.expelled(client, address),
       failed: (error) => this.#log.error({ error: messageOf(error) }, "a listener failed"),
     });
     this.#counters = countersIn(parts.telemetry.metrics, () => this.#listeners.connections);
     this.#engine = this.#makeEngine();
     this.#follow();
-    access.onChange(() => this.#review());
+    access.onChange(() => this.#admission.review(this.#open));
   }
 
   /**
@@ -186,6 +159,7 @@ export class MqttBroker {
   async stop(graceMs = STOP_GRACE_MS): Promise<void> {
     if (!this.#running) return;
     this.#running = false;
+    this.#admission.close();
     this.#certificates.close();
     this.#listeners.stopAccepting();
     for (const { gate } of this.#open) gate.silence();
@@ -247,11 +221,13 @@ export class MqttBroker {
         done(null, true);
       },
       authenticate: (client, username, password, done) => {
+        const connection = this.#connections.get(client);
+        if (connection === undefined) return done(Object.assign(new Error("not connected"), { returnCode: 3 }), null);
         const decided = (decision: LoginDecision): void => {
           if (decision.allowed) done(null, true);
           else done(loginError(decision), null);
         };
-        this.#admit(client, username, password).then(decided, (error: unknown) => {
+        this.#admission.decide(client, connection, username, password).then(decided, (error: unknown) => {
           this.#log.error({ client: client.id, error: messageOf(error) }, "a login could not be decided");
           done(Object.assign(new Error("cannot be decided"), { returnCode: 3 }), null);
         });
@@ -329,78 +305,8 @@ export class MqttBroker {
     gate.once("close", () => {
       this.#open.delete(connection);
       ended.abort();
-      if (connection.admitted === undefined) return;
-      this.#readings.forget(connection.admitted);
-      const { name } = connection.admitted.identity;
-      if (name !== undefined) this.#ofIdentity.leave(name, client.id);
-      this.#store.closed(client);
+      this.#admission.left(connection);
     });
-  }
-
-  async #admit(client: Client, username: string | undefined, password: Buffer | undefined): Promise<LoginDecision> {
-    const connection = this.#connections.get(client);
-    if (connection === undefined) return NOT_CONNECTED;
-    const { arrival, ended, willTopic, gate } = connection;
-    const { loopback, certificateName, address } = arrival;
-    const shown = { clientId: client.id, username, password, certificateName, loopback, address };
-    const queue = { signal: ended, waits: () => gate.loginWaits(), begins: () => gate.loginBegins() };
-    const identity = await this.#access.identify(shown, queue);
-    // Whoever has gone meanwhile must not leave a session that nobody closes.
-    if (ended.aborted || !this.#running) return NOT_CONNECTED;
-    if (identity === "busy") {
-      this.#cutOff(client, "busy", BUSY.reason);
-      return BUSY;
-    }
-    const decision = this.#decideConnect(identity, willTopic);
-    if (!decision.allowed) {
-      this.#refuseLogin(identity, arrival, decision);
-      return decision;
-    }
-    const crowd = this.#crowd(client, identity);
-    if (crowd !== undefined) return crowd;
-    const session = this.#store.opened(client, identity);
-    if (session.resumed) connection.gate.resumesSession();
-    connection.admitted = { client, identity, session, parked: [], gate: connection.gate };
-    return decision;
-  }
-
-  #decideConnect(identity: ClientIdentity, willTopic: string | undefined): AccessDecision {
-    const holder = this.#store.holderOf(identity.clientId);
-    const decision = this.#access.decide({ action: "connect", identity, holder });
-    if (!decision.allowed || willTopic === undefined) return decision;
-    const excess = topicExcess(willTopic, this.#config.limits);
-    if (excess !== undefined) return { allowed: false, reason: `its will has ${excess}`, because: "rights" };
-    const source = this.#readings.sourceIn(willTopic);
-    return this.#access.decide({ action: "will", identity, topic: willTopic, source });
-  }
-
-  #refuseLogin(
-    { clientId: claimed, username, name }: ClientIdentity,
-    { address, certificateName: certificate }: Arrival,
-    { reason, because: kind }: Denial,
-  ): void {
-    const clientId = claimed.slice(0, MAX_CLIENT_ID_LENGTH);
-    const user = username === undefined ? {} : { user: username.slice(0, MAX_USER_SHOWN) };
-    this.#cutOffs.report("login", reason, { address, clientId, certificate }, { kind, ...user });
-    this.#audit({
-      action: "login.refused",
-      actor: name === undefined ? `address:${address}` : `device:${name}`,
-      subject: "mqtt",
-      detail: { address, reason, client: clientId, ...user },
-    });
-  }
-
-  /** The access policy has changed: who may not be here any more goes, and so do the sessions of users who are gone. */
-  #review(): void {
-    this.#store.forgetOf((identity) => !this.#access.decide({ action: "keep", identity }).allowed);
-    for (const { gate, admitted } of this.#open) {
-      if (admitted === undefined) continue;
-      const { identity } = admitted;
-      const decision = this.#access.decide({ action: "stay", identity });
-      if (decision.allowed) continue;
-      this.#log.warn({ client: identity.clientId, user: identity.name, reason: decision.reason }, "client cut off");
-      gate.destroy();
-    }
   }
 
   /** A PUBLISH, or a will: what it brings is decided and taken; calls back when it may be acknowledged and forwarded. */
@@ -470,40 +376,12 @@ export class MqttBroker {
     return true;
   }
 
-  /** Counts a client under its identity; where there are as many as may be, why it is refused. */
-  #crowd(client: Client, identity: ClientIdentity): LoginDecision | undefined {
-    const { name } = identity;
-    if (name === undefined || this.#ofIdentity.enter(name, client.id)) return undefined;
-    const most = this.#config.limits.maxConnectionsPerIdentity;
-    const reason = `${most} clients of ${name}, the most allowed (mqtt.limits.maxConnectionsPerIdentity), are connected`;
-    this.#cutOff(client, "connections-per-identity", reason);
-    return { allowed: false, reason, because: "unavailable" };
-  }
-
   #cutOff(client: Client, code: CutOffCode, reason: string): void {
     const connection = this.#connections.get(client);
     const admitted = connection?.admitted !== undefined;
     const address = connection?.arrival.address;
     this.#cutOffs.report(code, reason, { address, clientId: client.id ?? undefined, admitted });
   }
-
-  #refuseHandshake({ kind, reason, name: certificate, serial }: TurnedAway, address = "unknown"): void {
-    const code = kind === "handshake-timeout" ? kind : "tls";
-    this.#cutOffs.report(code, reason, { address, certificate }, { kind, serial });
-    // Below TLS nobody has said who it is: a scanner's noise as well as a device with the wrong certificate.
-    const detail = { address, reason, ...(certificate !== undefined && { certificate }) };
-    this.#audit({ action: "connection.refused", actor: `address:${address}`, subject: "mqtt", detail });
-  }
-
-  #expelled({ kind, reason, name: certificate, serial }: TurnedAway, address: string | undefined): void {
-    this.#log.warn({ kind, certificate, serial, address, reason }, "connection ended");
-    const subject = certificate ?? "unnamed";
-    this.#audit({ action: "session.ended", actor: "gateway", subject, detail: { reason: kind, serial: serial ?? "" } });
-  }
-}
-
-function loginError({ reason, because }: Denial): AuthenticateError {
-  return Object.assign(new Error(reason), { returnCode: RETURN_CODES[because] });
 }
 
 function retainedFilter(text: string, key: string): NonNullable<ReturnType<typeof parseTopicFilter>> {
