@@ -25,8 +25,8 @@ import { messageOf } from "../kernel/errors.ts";
 import type { Priority } from "../observation/observation.ts";
 import type { Admission, Intake, Origin } from "./intake.ts";
 import { CutOff } from "./mqtt-cut-offs.ts";
+import { type Committing, fingerprintOf, type Session } from "./mqtt-session.ts";
 import type { RouteMatch, Routes } from "./routes.ts";
-import { type Committing, fingerprintOf, type Session } from "./session-store.ts";
 import { covers, type TopicFilter } from "./topics.ts";
 
 export type Done = (error?: Error | null) => void;

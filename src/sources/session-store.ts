@@ -12,7 +12,6 @@
  *  - retained messages are bounded in number and bytes.
  * Nothing here survives a restart, and no reading depends on it: readings are in the outbox before they come here.
  */
-import { hash } from "node:crypto";
 import { Readable } from "node:stream";
 import type { AedesPublishPacket, Client, Subscription } from "aedes";
 import aedesMemoryPersistence from "aedes-persistence";
@@ -21,7 +20,19 @@ import type { ClientIdentity, SessionHolder } from "../identity/access.ts";
 import type { Clock } from "../kernel/clock.ts";
 import { AbsentSessions } from "./absent-sessions.ts";
 import { levelsOf } from "./client-limits.ts";
-import { covers, parseTopicFilter, type TopicFilter } from "./topics.ts";
+import {
+  type ClientRef,
+  costOf,
+  fingerprintOf,
+  forgetOnTheirWay,
+  isSameMessage,
+  type OutgoingPacket,
+  ownCopy,
+  type QoS,
+  Session,
+} from "./mqtt-session.ts";
+import { RetainedMessages, type RetainedStore } from "./retained-messages.ts";
+import { covers, parseTopicFilter } from "./topics.ts";
 
 /** Levels of all topic filters together: each costs some 300 bytes. Ten filters of five levels for 1,000 clients. */
 export const MAX_FILTER_LEVELS = 50_000;
@@ -29,74 +40,8 @@ export const MAX_FILTER_LEVELS = 50_000;
 const MAX_ABSENT_WEIGHT = 20_000;
 /** Messages sent to one connected subscriber with a persistent session that it has not acknowledged; the oldest are forgotten. */
 const MAX_UNACKNOWLEDGED = 1000;
-/** What a message that waits costs besides its payload and topic. */
-const MESSAGE_BYTES = 256;
 
-/** A message on its way to a client, or a PUBREL in its place (QoS 2). */
-interface OutgoingPacket {
-  readonly cmd?: string | undefined;
-  readonly brokerId?: string | undefined;
-  readonly brokerCounter?: number | undefined;
-  readonly topic?: string | undefined;
-  readonly payload?: string | Buffer | undefined;
-  messageId?: number | undefined;
-  qos?: number;
-}
-type QoS = Subscription["qos"];
 type Identified = { readonly messageId?: number | undefined };
-/** The aedes objects that stand for a client: itself, or only its id. */
-type ClientRef = Pick<Client, "id">;
-
-/** One client's session, from its first connection until a clean one or oblivion. */
-export class Session {
-  readonly clientId: string;
-  readonly clean: boolean;
-  /** Whether the connection that it has now goes on with it, rather than having begun it. */
-  resumed = false;
-  /** Who used it last: another one, but of the same verified name, may go on with it. */
-  owner: ClientIdentity;
-  /** 2 for a moment, when a connection pushes out an older one. */
-  connections = 0;
-  /** Topic filters that the client was granted, and the QoS of each. */
-  readonly filters = new Map<string, { readonly filter: TopicFilter; readonly qos: QoS }>();
-  /** QoS 2 packets that were taken and not yet released: their fingerprints, by packet identifier. */
-  readonly received = new Map<number, string>();
-  /** QoS 2 packets whose readings wait for their commit, by packet identifier. */
-  readonly committing = new Map<number, Committing>();
-  /**
-   * QoS 2 packets between PUBLISH and PUBREL, those included that are on their way into the two above: the connection that brought
-   * each last. What was on its way when that ends is forgotten with it.
-   */
-  readonly inflight = new Map<number, ClientRef>();
-  outgoing: OutgoingPacket[] = [];
-  /** What `outgoing` holds, as `maxQueuedBytes` counts it. */
-  outgoingBytes = 0;
-  /** Levels of `filters`. */
-  filterLevels = 0;
-
-  constructor(clientId: string, clean: boolean, owner: ClientIdentity) {
-    this.clientId = clientId;
-    this.clean = clean;
-    this.owner = owner;
-  }
-
-  get idle(): boolean {
-    return [this.filters.size, this.received.size, this.committing.size, this.outgoing.length].every((n) => n === 0);
-  }
-}
-
-/** A QoS 2 PUBLISH that waits for its commit, and the callbacks of copies of it that its client sent in the meantime. */
-export interface Committing {
-  readonly fingerprint: string;
-  /** The connection that waits for the answer: the one that sent the newest copy. */
-  client: ClientRef;
-  copies: (() => void)[];
-}
-
-/** What tells one PUBLISH from another that bears the same packet identifier: its topic and payload. */
-export function fingerprintOf({ topic, payload }: Pick<AedesPublishPacket, "topic" | "payload">): string {
-  return `${hash("sha1", payload, "base64")} ${topic.length > 64 ? hash("sha1", topic, "base64") : topic}`;
-}
 
 export interface SessionStoreOptions {
   /** Messages kept per absent subscriber. */
@@ -122,10 +67,8 @@ export type SessionLimits = Pick<
 export type Dropped = "offline-message" | "retained-message" | "subscription" | "session" | "expired-session";
 
 /** The half of aedes-persistence that is used; its own types describe only a callback form that aedes no longer uses. */
-interface MemoryPersistence {
+interface MemoryPersistence extends RetainedStore {
   setup(broker: unknown): Promise<void>;
-  storeRetained(packet: AedesPublishPacket): Promise<void>;
-  createRetainedStreamCombi(filters: readonly string[]): Readable;
   addSubscriptions(client: ClientRef, subscriptions: readonly Subscription[]): Promise<void>;
   removeSubscriptions(client: ClientRef, filters: readonly string[]): Promise<void>;
   subscriptionsByClient(client: ClientRef): Promise<Subscription[]>;
@@ -153,8 +96,7 @@ export class SessionStore {
   /** Which session a connection belongs to: after a clean reconnect, late calls for the old one must not touch the new. */
   readonly #ofClient = new WeakMap<ClientRef, Session>();
   readonly #absent: AbsentSessions<Session>;
-  readonly #retainedBytes = new Map<string, number>();
-  #retainedTotal = 0;
+  readonly #retained: RetainedMessages;
   #queuedBytes = 0;
   #subscriptions = 0;
   #filterLevels = 0;
@@ -162,6 +104,9 @@ export class SessionStore {
   constructor(options: SessionStoreOptions) {
     this.#options = options;
     const { maxSessions, sessionExpiry } = options.limits;
+    this.#retained = new RetainedMessages(this.#memory, options.limits, () =>
+      options.dropped("retained-message", undefined),
+    );
     this.#absent = new AbsentSessions({
       clock: options.clock,
       max: maxSessions,
@@ -287,23 +232,11 @@ export class SessionStore {
   }
 
   storeRetained(packet: AedesPublishPacket): Promise<void> {
-    const before = this.#retainedBytes.get(packet.topic);
-    const bytes = packet.payload.length;
-    if (bytes > 0) {
-      const { maxRetainedBytes, maxRetainedMessages } = this.#options.limits;
-      const total = this.#retainedTotal - (before ?? 0) + bytes;
-      if (total > maxRetainedBytes || (before === undefined && this.#retainedBytes.size >= maxRetainedMessages)) {
-        this.#options.dropped("retained-message", undefined);
-        return DONE;
-      }
-      this.#retainedBytes.set(packet.topic, bytes);
-    } else this.#retainedBytes.delete(packet.topic);
-    this.#retainedTotal += bytes - (before ?? 0);
-    return this.#memory.storeRetained({ ...packet, payload: ownCopy(packet.payload) });
+    return this.#retained.store(packet);
   }
 
   createRetainedStreamCombi(filters: readonly string[]): Readable {
-    return this.#retainedBytes.size === 0 ? Readable.from([]) : this.#memory.createRetainedStreamCombi(filters);
+    return this.#retained.matching(filters);
   }
 
   /** Keeps only what was granted: aedes hands over every filter of a SUBSCRIBE, the refused ones included. */
@@ -475,29 +408,5 @@ export class SessionStore {
     this.#account(session, -session.outgoingBytes);
     session.outgoing = [];
     if (!session.clean) void this.#memory.cleanSubscriptions({ id: session.clientId });
-  }
-}
-
-function isSameMessage(one: OutgoingPacket, other: OutgoingPacket): boolean {
-  return one.brokerId === other.brokerId && one.brokerCounter === other.brokerCounter && one.brokerId !== undefined;
-}
-
-/** What a message costs while it waits. */
-function costOf(packet: OutgoingPacket | undefined): number {
-  return MESSAGE_BYTES + (packet?.payload?.length ?? 0) + (packet?.topic?.length ?? 0);
-}
-
-/** A payload is a window on what was read from its socket together with it; one that is kept must not keep all of that. */
-function ownCopy(payload: string | Buffer): string | Buffer {
-  if (typeof payload === "string" || payload.buffer.byteLength <= 2 * payload.length) return payload;
-  const copy = Buffer.allocUnsafeSlow(payload.length);
-  payload.copy(copy);
-  return copy;
-}
-
-/** Forgets the QoS 2 packets that a connection brought and that nobody took: they were not acknowledged, nor will they be released. */
-function forgetOnTheirWay({ inflight, received, committing }: Session, client: ClientRef): void {
-  for (const [id, broughtBy] of inflight) {
-    if (broughtBy === client && !received.has(id) && !committing.has(id)) inflight.delete(id);
   }
 }
