@@ -18,6 +18,7 @@ import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
 import type { MqttLimits } from "../config/schema.ts";
 import type { Clock } from "../kernel/clock.ts";
+import { KeepAlive } from "./keep-alive.ts";
 import { Conversation } from "./mqtt-conversation.ts";
 import type { CutOffCode } from "./mqtt-cut-offs.ts";
 import { type FaultKind, type ProtocolFault, PUBLISH, SUBSCRIBE, UNSUBSCRIBE } from "./mqtt-packets.ts";
@@ -46,9 +47,6 @@ const MAX_CHUNKS = 256;
 const MAX_PACKETS = 500;
 /** Small writes that are sent as one; larger ones are not copied. */
 const MERGE_BYTES = 16 * 1024;
-
-/** A client is given up when one and a half times its keep-alive, in seconds, has passed (MQTT-3.1.2-24). */
-const KEEP_ALIVE_FACTOR_MS = 1500;
 
 const MAX_LENGTH_BYTES = 4;
 const CONNECT_HEADER = 0x10;
@@ -94,10 +92,7 @@ export class MqttGate extends Duplex {
   #held: Buffer | undefined;
   /** Where what the engine need not see goes, once the client was let in. */
   #lane: PublishLane | undefined;
-  /** Longest time without a packet, ms; 0: none is too long. */
-  #mostSilent = 0;
-  #heardAt: number;
-  #cancelKeepAlive: (() => void) | undefined;
+  readonly #keepAlive: KeepAlive;
   #cancelRate: (() => void) | undefined;
   #cancelDeadline: (() => void) | undefined;
   #cancelClosing: (() => void) | undefined;
@@ -132,7 +127,11 @@ export class MqttGate extends Duplex {
         this.#socket.destroy();
       },
     });
-    this.#heardAt = clock.monotonic();
+    this.#keepAlive = new KeepAlive({
+      clock,
+      deaf: () => this.#ended || socket.isPaused(),
+      silent: (reason) => this.#refuse("keep-alive", reason),
+    });
     this.#cancelDeadline = clock.after(limits.connectTimeout, () =>
       this.#refuse("connect-timeout", "no CONNECT within mqtt.limits.connectTimeout"),
     );
@@ -191,9 +190,7 @@ export class MqttGate extends Duplex {
     this.answered();
     this.#opened = true;
     this.#lane = lane;
-    this.#mostSilent = keepAlive * KEEP_ALIVE_FACTOR_MS;
-    this.#heardAt = this.#clock.monotonic();
-    this.#watchKeepAlive();
+    this.#keepAlive.begin(keepAlive);
     this.#release();
   }
 
@@ -249,7 +246,7 @@ export class MqttGate extends Duplex {
   override _read(): void {
     if (this.#held !== undefined || this.#stopped || this.#over || this.#chunks >= MAX_CHUNKS) return;
     if (!this.#socket.isPaused()) return;
-    this.#heardAt = this.#clock.monotonic(); // what it has sent meanwhile comes only now
+    this.#keepAlive.heard(); // what it has sent meanwhile comes only now
     this.#socket.resume();
   }
 
@@ -281,7 +278,7 @@ export class MqttGate extends Duplex {
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     this.#cancelRate?.();
     this.#cancelDeadline?.();
-    this.#cancelKeepAlive?.();
+    this.#keepAlive.stop();
     this.#cancelEnding?.();
     this.#slowReader.stop();
     this.#held = undefined;
@@ -321,7 +318,7 @@ export class MqttGate extends Duplex {
       at = this.#packetEnd;
     }
     if (this.destroyed) return;
-    if (at > 0) this.#heardAt = this.#clock.monotonic();
+    if (at > 0) this.#keepAlive.heard();
     this.#pass(bytes, passed, at);
     if (this.#fault !== undefined) this.#cutOff(this.#fault);
     else if (at < bytes.length) this.#keep(bytes.subarray(at));
@@ -448,20 +445,6 @@ export class MqttGate extends Duplex {
     if (this.#held !== undefined) return;
     if (this.#ended) this.#endOnceAnswered();
     else if (this.readableLength < this.readableHighWaterMark) this._read();
-  }
-
-  /** A client that we do not read may have sent what we have not seen. */
-  #watchKeepAlive(): void {
-    if (this.#mostSilent === 0 || this.destroyed) return;
-    const now = this.#clock.monotonic();
-    if (this.#ended || this.#socket.isPaused()) this.#heardAt = now;
-    const left = this.#heardAt + this.#mostSilent - now;
-    if (left > 0) this.#cancelKeepAlive = this.#clock.after(left, () => this.#watchKeepAlive());
-    else
-      this.#refuse(
-        "keep-alive",
-        `said nothing for 1.5 times its keep-alive of ${this.#mostSilent / KEEP_ALIVE_FACTOR_MS} s`,
-      );
   }
 
   /** Ends a connection whose client has violated the protocol; what it sent before that is still taken. */
