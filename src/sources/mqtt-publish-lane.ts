@@ -31,9 +31,11 @@ const PLUS = 0x2b;
 const HASH = 0x23;
 const DOLLAR = 0x24;
 
+type Done = (error?: Error | null) => void;
+
 export interface PublishLaneParts {
   /** Decides and takes the message; calls back when it may be acknowledged, with an error where the connection is to end. */
-  readonly publish: (packet: PublishPacket, done: (error?: Error | null) => void) => void;
+  readonly publish: (packet: PublishPacket, done: Done) => void;
   /** Hands the message to local subscribers; calls back when they have taken it. */
   readonly forward: (packet: PublishPacket, done: () => void) => void;
   readonly connection: {
@@ -49,7 +51,7 @@ export interface PublishLaneParts {
 interface Waiting {
   readonly packet: PublishPacket;
   /** Has the engine acknowledge it, and do all else; `undefined` where that is done here. */
-  readonly engine: (() => void) | undefined;
+  readonly engine: Done | undefined;
   mayBeAcknowledged: boolean;
 }
 
@@ -90,7 +92,7 @@ export class PublishLane {
       retain: false,
       messageId,
     };
-    this.#await(packet, undefined, (error) => this.#parts.connection.fail(error));
+    this.#await(packet, undefined);
     return true;
   }
 
@@ -98,8 +100,8 @@ export class PublishLane {
    * Has a QoS 1 PUBLISH that came to the engine wait for its turn among the others: `done` is called when the engine may
    * acknowledge it and forward it, or with an error where the connection is to end.
    */
-  follow(packet: PublishPacket, done: (error?: Error | null) => void): void {
-    this.#await(packet, done, done);
+  follow(packet: PublishPacket, done: Done): void {
+    this.#await(packet, done);
   }
 
   /** Whether every PUBLISH has its PUBACK. */
@@ -112,7 +114,7 @@ export class PublishLane {
     return (header & 0xf7) === 0x32;
   }
 
-  #await(packet: PublishPacket, engine: (() => void) | undefined, fail: (error: Error) => void): void {
+  #await(packet: PublishPacket, engine: Done | undefined): void {
     const waiting: Waiting = { packet, engine, mayBeAcknowledged: false };
     this.#waiting.push(waiting);
     this.#bytes += packet.payload.length;
@@ -121,12 +123,11 @@ export class PublishLane {
       this.#parts.connection.hold(this);
     }
     this.#parts.publish(packet, (error) => {
-      if (error) {
-        fail(error);
-        return;
-      }
-      waiting.mayBeAcknowledged = true;
-      this.#answerSoon();
+      if (!error) {
+        waiting.mayBeAcknowledged = true;
+        this.#answerSoon();
+      } else if (engine === undefined) this.#parts.connection.fail(error);
+      else engine(error);
     });
   }
 
