@@ -39,7 +39,7 @@ async function rig(
   clock: Clock = systemClock,
   context: Partial<OutboxContext> = {},
 ): Promise<Rig> {
-  const outbox = await openOutbox(temporaryFolder(t), {}, clock, context);
+  const outbox = await openOutbox(temporaryFolder(t), {}, systemClock, context);
   const fusion = await new StandInFusion().open();
   const settings = uplinkConfig(fusion.url, { batch: BATCH, ...config });
   const log = pino({ level: "silent" });
