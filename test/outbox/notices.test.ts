@@ -32,6 +32,19 @@ test("an unclean stop whose file is whole is told to the log, and is no conditio
   assert.deepEqual(conditions.list(), []);
 });
 
+test("a file that another program has touched, or written over, is told to the log, the latter as a condition", () => {
+  const lines: string[] = [];
+  const log = pino({ level: "info" }, { write: (line: string) => lines.push(line) });
+  const conditions = new Conditions({ now: () => 0 }, log);
+  const tell = teller({ telemetry: { log, metrics: new Registry() }, conditions });
+  tell({ kind: "checked", why: "touched", seconds: 1 });
+  const { level, msg } = JSON.parse(lines[0] ?? "{}");
+  assert.equal(level, 40);
+  assert.match(msg, /another program has written to the outbox's file, or touched it.*whole/);
+  tell({ kind: "file-place", file: "/data/outbox.db", place: "overwritten" });
+  assert.match(conditions.list()[0]?.detail ?? "", /written over the outbox's file \/data\/outbox.db.*outbox restore/);
+});
+
 test("a repair is told to the log once, and an earlier one whose damaged file is still there as a condition", () => {
   for (const now of [true, false]) {
     const lines: string[] = [];

@@ -1,6 +1,17 @@
 /** Another program writes over the outbox's file, the same file, while the daemon has it open: nothing is lost without being named. */
 import assert from "node:assert/strict";
-import { copyFileSync, cpSync, existsSync, readFileSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { ExitStatus } from "#src/kernel/errors.js";
@@ -51,7 +62,6 @@ async function anotherOutbox(t: TestContext): Promise<string> {
 const WAYS: Record<string, (file: string, other: string, t: TestContext) => void> = {
   "another outbox copied over it": (file, other) => copyFileSync(other, file),
   "nothing, as by a slip of a shell": (file) => truncateSync(file),
-  "noise over its beginning": (file) => writeFileSync(file, Buffer.alloc(64 * 1024, 0x5a), { flag: "r+" }),
 };
 
 for (const [what, overwrite] of Object.entries(WAYS)) {
@@ -100,6 +110,22 @@ test("a daemon that is stopped after its file was overwritten leaves the other c
   const { accepted = 0, pending = 0, damaged = 0 } = (await again.status()).ledger;
   assert.deepEqual([accepted, pending + damaged], [pressing.acknowledged.size, pressing.acknowledged.size]);
   assert.ok(pending > 0 && damaged > 0);
+});
+
+test("noise in its middle: it is found by a check beside, and what was acknowledged is there or counted as damaged", async (t) => {
+  const { daemon, folder, ports, file, pressing } = await loaded(t);
+  const fd = openSync(file, "r+");
+  writeSync(fd, Buffer.alloc(512 * 1024, 0x5a), 0, 512 * 1024, 128 * 1024);
+  closeSync(fd);
+  assert.equal(await daemon.ended(), ExitStatus.ioError);
+  pressing.stop();
+  const acknowledged = pressing.acknowledged.size;
+  const again = await Daemon.start({ folder, ports, changes: { outbox: OUTBOX } });
+  t.after(() => again.stop("SIGKILL"));
+  await until("what was not acknowledged is sent again", () => pressing.acknowledged.size === pressing.published);
+  const { accepted = 0, pending = 0, damaged = 0 } = (await again.status()).ledger;
+  assert.equal(accepted, pending + damaged);
+  assert.ok(accepted >= acknowledged && damaged > 0);
 });
 
 test("a file that is only touched is checked, and gone on with", async (t) => {
