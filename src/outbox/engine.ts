@@ -349,7 +349,7 @@ export class Engine {
       oldestSince = Math.min(since, oldestSince ?? since);
     }
     const { count: pages, used } = this.#store.pages();
-    const { file, wal } = this.#store.fileBytes();
+    const { file, wal } = this.#store.knownFileBytes();
     return {
       bytes: used * PAGE_BYTES + wal,
       walBytes: wal,

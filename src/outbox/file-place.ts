@@ -14,7 +14,7 @@
  * A file that another program has written over in place (`file-content.ts`) cannot be put back: what is in memory and in the log is noted and
  * kept for the next start, and the process ends.
  */
-import { linkSync, rmSync, statSync } from "node:fs";
+import { existsSync, linkSync, rmSync, statSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { renameDurably, sync } from "../kernel/durable-file.ts";
 import { codeOf, messageOf } from "../kernel/errors.ts";
@@ -24,6 +24,11 @@ import type { Store } from "./store.ts";
 
 /** Before another try where the copy could not be made: a full disk is not to be filled over and over. */
 const RETRY_MS = 10_000;
+/**
+ * For so long a log that is there is taken for the one that was seen. To ask for its identity is to ask for its times as well, which from
+ * Linux 6.13 on makes the next write change them: each commit would sync the inode too, and take half as long again.
+ */
+const LOG_SEEN_MS = 50;
 
 export type Place = FilePlaceNotice["place"];
 
@@ -53,6 +58,8 @@ export class FilePlace {
   #leaving = false;
   #notBefore = Number.NEGATIVE_INFINITY;
   #gaveUp = false;
+  /** When the log was last known by its identity. */
+  #logSeenAt = Number.NEGATIVE_INFINITY;
 
   /** Of a file that has just been opened. */
   constructor(parts: FilePlaceParts) {
@@ -63,7 +70,7 @@ export class FilePlace {
     remove(this.#copy);
   }
 
-  /** Looks, and sees to it that something is done where the file is not in its place. Costs one `stat`. */
+  /** Looks, and sees to it that something is done where the file is not in its place. Costs a `stat`, and one of the log now and then. */
   look(): Place {
     const place = this.#place();
     if (place === "in-place") {
@@ -98,12 +105,21 @@ export class FilePlace {
       const identity = identityOf(this.#parts.file);
       if (identity === undefined) return "gone";
       if (identity !== this.#identity) return "replaced";
-      if (!this.#logIsOurs()) return "log-gone";
+      if (!this.#logIsInPlace()) return "log-gone";
       return this.#contentIsOurs() ? "in-place" : "overwritten";
     } catch {
       // A folder that may not be looked into says nothing of the file.
       return "in-place";
     }
+  }
+
+  /** That the log was removed is seen at every look; that another one is there instead, where none was taken just before. */
+  #logIsInPlace(): boolean {
+    const now = this.#parts.monotonic();
+    if (now - this.#logSeenAt < LOG_SEEN_MS && existsSync(`${this.#parts.file}-wal`)) return true;
+    const ours = this.#logIsOurs();
+    this.#logSeenAt = ours ? now : Number.NEGATIVE_INFINITY;
+    return ours;
   }
 
   #logIsOurs(): boolean {

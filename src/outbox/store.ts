@@ -14,7 +14,7 @@ import { KeptTable } from "./kept-table.ts";
 import { addLedgers, type Ledger } from "./ledger.ts";
 import { diskSpace, quotaNamed } from "./reserve.ts";
 import { type BlockClock, restamped } from "./restamp.ts";
-import { PAGE_BYTES, type Sizes, sizesFor } from "./sizes.ts";
+import { FRAME_BYTES, PAGE_BYTES, type Sizes, sizesFor } from "./sizes.ts";
 import { classify } from "./store-fault.ts";
 import { configure, migrate, mustBeCurrent } from "./store-setup.ts";
 
@@ -95,6 +95,7 @@ const HEAD_COLUMNS = `key, last_seq AS lastSeq, count, sequence, observed_from A
   accepted_at AS acceptedAt, accepted_monotonic AS acceptedMonotonic, boot, clock, raw_bytes AS rawBytes, raw_crc AS rawCrc`;
 const LETTER_COLUMNS = "seq, id, lane, code, detail, problem, refused_at AS refusedAt, reading";
 
+const WAL_HEADER_BYTES = 32;
 const BUSY_TIMEOUT_MS = 5000;
 
 export interface StoreOptions {
@@ -126,6 +127,9 @@ export class Store {
    */
   #counted: Counted | undefined;
   readonly #readOnly: boolean;
+  /** Frames in the log when they were last asked for, and what the log takes; `undefined` where it is to be looked at. */
+  #frames = 0;
+  #walBytes: number | undefined;
   /** Random, made with the file: names this outbox for ever, so that a replaced one never repeats an idempotency key. */
   readonly outboxId: string;
   /** Delivered blocks that are kept for replay. */
@@ -355,6 +359,20 @@ export class Store {
     return (count - used) * PAGE_BYTES;
   }
 
+  /** As `fileBytes`, as of the last commit, without a look at the log: see `FilePlace` for what that would cost. */
+  knownFileBytes(): { file: number; wal: number } {
+    this.#walBytes ??= sizeOf(`${this.#file}-wal`);
+    return { file: sizeOf(this.#file), wal: this.#walBytes };
+  }
+
+  /** The log only grows, but where it is begun anew: then what is beyond its limit is cut off. */
+  #noteFrames(log: number): void {
+    if (log < this.#frames) this.#walBytes = undefined;
+    else if (this.#walBytes !== undefined)
+      this.#walBytes = Math.max(this.#walBytes, WAL_HEADER_BYTES + log * FRAME_BYTES);
+    this.#frames = log;
+  }
+
   /** What the files take on the disk: the file itself does not have the pages yet that only the WAL holds. */
   fileBytes(): { file: number; wal: number } {
     return { file: sizeOf(this.#file), wal: sizeOf(`${this.#file}-wal`) };
@@ -367,6 +385,7 @@ export class Store {
    */
   checkpointIfDue(): void {
     const { log, checkpointed } = this.#statements.walFrames.get() as WalFrames;
+    this.#noteFrames(log);
     if (log === checkpointed) return;
     const growth = this.pages().count - Math.floor(sizeOf(this.#file) / PAGE_BYTES);
     if (log < this.sizes.checkpointPages && growth < this.sizes.growthPages) return;
