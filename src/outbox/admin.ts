@@ -12,7 +12,7 @@ import type { DeadLetterChange, DeadLetterSelection } from "./dead-letters.ts";
 import type { PeekedReading } from "./inspection.ts";
 import { addLedgers } from "./ledger.ts";
 import { HIGH_WATER, LOW_WATER } from "./room-watch.ts";
-import type { DeadLetter } from "./store.ts";
+import type { DeadLetter } from "./rows.ts";
 
 /** The outbox through its worker, or its engine in this thread. */
 export interface OutboxAccess {

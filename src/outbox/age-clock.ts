@@ -6,7 +6,8 @@
  * was so before as well. Setting a wrong clock right therefore ages nothing.
  */
 import type { ClockQuality } from "../observation/observation.ts";
-import type { BlockHead, BootTimes, Store } from "./store.ts";
+import type { BlockHead, BootTimes } from "./rows.ts";
+import type { Store } from "./store.ts";
 
 /** How often the boot's last moment is noted: what a power cut can shift from running time to time switched off. */
 export const NOTE_EVERY_MS = 600_000;

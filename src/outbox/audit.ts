@@ -10,9 +10,10 @@ import { runsOf } from "./block.ts";
 import { isWhole } from "./dead-letters.ts";
 import type { KnownBooks } from "./file-state.ts";
 import { imbalance, type Ledger } from "./ledger.ts";
+import { Band, type BlockHead, bandEnd, bandStart, type DeadLetter, LANES, seqOf } from "./rows.ts";
 import type { Salvage } from "./salvage.ts";
 import type { Run } from "./sequence.ts";
-import { Band, type BlockHead, bandEnd, bandStart, type DeadLetter, LANES, type Store, seqOf } from "./store.ts";
+import type { Store } from "./store.ts";
 
 /** More than a gateway accepts in months: numbers given away by commits that were lost are never given again. */
 const SEQUENCE_MARGIN = 1_000_000_000;

@@ -1,7 +1,8 @@
 /** A block's readings: their texts, their sequence numbers, and some of them as a block of their own. Pure. */
+
+import { type Block, type BlockHead, bandStart, seqOf } from "./rows.ts";
 import { decodeSegment, segmentOf } from "./segment.ts";
 import { collapse, type Run } from "./sequence.ts";
-import { type Block, type BlockHead, bandStart, seqOf } from "./store.ts";
 
 /** The sequence numbers of a block's readings, in order. */
 export function runsOf(head: BlockHead): readonly Run[] {

@@ -1,6 +1,6 @@
 /** Which blocks wait for the clock: those that hold provisional readings of this boot, for a bounded time. */
 import { PRIORITIES } from "../observation/observation.ts";
-import type { BlockHead } from "./store.ts";
+import type { BlockHead } from "./rows.ts";
 
 const CRITICAL_LANE = PRIORITIES.indexOf("critical");
 

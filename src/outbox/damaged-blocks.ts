@@ -1,7 +1,8 @@
 /** Takes blocks whose checksum does not match out of the queue, and counts their readings as damaged. */
 import type { Notice } from "./books.ts";
 import type { Queue } from "./queue.ts";
-import { Band, bandOf, LANES, type Store, seqOf } from "./store.ts";
+import { Band, bandOf, LANES, seqOf } from "./rows.ts";
+import type { Store } from "./store.ts";
 
 export class DamagedBlocks {
   readonly #store: Store;

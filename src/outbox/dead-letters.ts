@@ -2,8 +2,9 @@
 import type { ClockQuality } from "../observation/observation.ts";
 import type { DeadLetterReason } from "./batch.ts";
 import type { Queue } from "./queue.ts";
+import { Band, type Block, bandStart, type DeadLetter, LANES } from "./rows.ts";
 import { segmentOf } from "./segment.ts";
-import { Band, type Block, bandStart, type DeadLetter, LANES, type Store } from "./store.ts";
+import type { Store } from "./store.ts";
 
 /** Ids of dead letters, or all of them. */
 export type DeadLetterSelection = readonly string[] | "all";

@@ -5,7 +5,7 @@
  * What it remembers is as of the last look; whoever asks sees whether it is still there.
  */
 import type { Queue } from "./queue.ts";
-import { Band, type BlockHead, bandStart } from "./store.ts";
+import { Band, type BlockHead, bandStart } from "./rows.ts";
 
 /** Blocks looked at in one go: some milliseconds, whatever the backlog. */
 const HEADS_AT_A_TIME = 1000;

@@ -33,10 +33,11 @@ import {
   type ReplayTake,
 } from "./replaying.ts";
 import { Retention, type RetentionSettings } from "./retention.ts";
+import { BANDS, Band, type BlockHead, bandEnd, bandStart, type DeadLetter, LANES } from "./rows.ts";
 import { encodeSegment } from "./segment.ts";
 import { Settling } from "./settling.ts";
 import { PAGE_BYTES } from "./sizes.ts";
-import { BANDS, Band, type BlockHead, bandEnd, bandStart, type DeadLetter, LANES, type Store } from "./store.ts";
+import type { Store } from "./store.ts";
 import { classify } from "./store-fault.ts";
 
 type Figures = Pick<Books, "bytes" | "walBytes" | "oldestSince" | "room" | "expiresIn">;

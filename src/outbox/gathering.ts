@@ -5,9 +5,9 @@
 import { type Observation, PRIORITIES } from "../observation/observation.ts";
 import type { NewBlock } from "./commit.ts";
 import { CRITICAL_LANE } from "./order.ts";
+import { LANES } from "./rows.ts";
 import { ENVELOPE_BYTES, SEPARATOR } from "./segment.ts";
 import { append, type Run } from "./sequence.ts";
-import { LANES } from "./store.ts";
 
 export interface BlockLimits {
   readonly maxReadings: number;

@@ -1,8 +1,9 @@
 /** Looking into the outbox without changing it, a block at a time. */
 import { PRIORITIES, type Priority } from "../observation/observation.ts";
 import { runsOf, textsOf } from "./block.ts";
+import { Band, type BlockHead, bandEnd, bandStart, LANES } from "./rows.ts";
 import { expand } from "./sequence.ts";
-import { Band, type BlockHead, bandEnd, bandStart, LANES, type Store } from "./store.ts";
+import type { Store } from "./store.ts";
 
 /** A waiting reading, for a person to look at. */
 export interface PeekedReading {

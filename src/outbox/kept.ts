@@ -9,7 +9,8 @@ import type { ClockQuality } from "../observation/observation.ts";
 import type { AgeClock } from "./age-clock.ts";
 import type { KeptTotals } from "./books.ts";
 import type { DeliveredWhen } from "./kept-table.ts";
-import { type Block, bandOf, LANES, type Store, seqOf } from "./store.ts";
+import { type Block, bandOf, LANES, seqOf } from "./rows.ts";
+import type { Store } from "./store.ts";
 
 /** Blocks dropped in one transaction: neighbours share pages, and a commit waits no longer for it than for another commit. */
 const PURGED_AT_ONCE = 32;

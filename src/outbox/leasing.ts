@@ -9,9 +9,10 @@ import type { Lease } from "./lease.ts";
 import { isHeldBack, type Queue, roomFor } from "./queue.ts";
 import { NO_LEASE } from "./replaying.ts";
 import { requestOf, type Sender } from "./request.ts";
+import { type BlockHead, bandOf } from "./rows.ts";
 import { SEPARATOR, type Segment, segmentOf } from "./segment.ts";
 import { expand, slice } from "./sequence.ts";
-import { type BlockHead, bandOf, type Store } from "./store.ts";
+import type { Store } from "./store.ts";
 
 export class Leasing {
   readonly #store: Store;

@@ -4,7 +4,7 @@
  *
  * A block's `key` is its place: band × 2^48 + the first sequence number, so that the table itself is in the order in which
  * readings are sent and needs no index (each index costs another page written per commit). Bands are named in
- * `store.ts`. The last sequence number given away stands in the ledger, which every commit writes anyway: a table of its own would be
+ * `rows.ts`. The last sequence number given away stands in the ledger, which every commit writes anyway: a table of its own would be
  * another page. `block.body` stands last, so that reading the columns before it touches no overflow page.
  */
 export const MIGRATIONS: readonly string[] = [

@@ -2,8 +2,9 @@
 import { Worker } from "node:worker_threads";
 import { idOf } from "./block.ts";
 import { parseId } from "./recent-ids.ts";
+import { BANDS, bandEnd, bandStart } from "./rows.ts";
 import { inflateSegment } from "./segment.ts";
-import { BANDS, bandEnd, bandStart, type Store, type StoreOptions } from "./store.ts";
+import type { Store, StoreOptions } from "./store.ts";
 
 const LINE_FEED = 0x0a;
 /** What stands before and in the id of a reading: `{"id":"…`. */

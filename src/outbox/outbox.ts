@@ -25,8 +25,8 @@ import type { Operation, Operations, TendOutcome } from "./protocol.ts";
 import type { ReplayBatchLimits, ReplayCount, ReplayCursor, ReplaySelection, ReplayTake } from "./replaying.ts";
 import type { RetentionSettings } from "./retention.ts";
 import { RoomWatch } from "./room-watch.ts";
+import type { DeadLetter } from "./rows.ts";
 import { largestShare } from "./sizes.ts";
-import type { DeadLetter } from "./store.ts";
 import { Tending } from "./tending.ts";
 import { WorkerFault, WorkerLink } from "./worker-link.ts";
 

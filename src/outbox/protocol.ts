@@ -7,7 +7,7 @@ import type { DeadLetterChange, DeadLetterSelection } from "./dead-letters.ts";
 import type { PeekedReading } from "./inspection.ts";
 import type { ReplayBatchLimits, ReplayCount, ReplayCursor, ReplaySelection, ReplayTake } from "./replaying.ts";
 import type { RetentionSettings } from "./retention.ts";
-import type { DeadLetter } from "./store.ts";
+import type { DeadLetter } from "./rows.ts";
 import type { StoreFault } from "./store-fault.ts";
 
 /** What the worker is started with. */

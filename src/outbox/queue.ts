@@ -9,8 +9,9 @@ import type { Books } from "./books.ts";
 import type { ClockHold } from "./clock-hold.ts";
 import type { Ledger } from "./ledger.ts";
 import { CRITICAL_LANE, type CriticalWaits, type Kind, type Look, looksOf } from "./order.ts";
+import { Band, type BlockHead, bandEnd, bandOf, bandStart, LANES, seqOf } from "./rows.ts";
 import { ENVELOPE_BYTES, SEPARATOR } from "./segment.ts";
-import { Band, type BlockHead, bandEnd, bandOf, bandStart, LANES, type Store, seqOf } from "./store.ts";
+import type { Store } from "./store.ts";
 
 /** A block on lease, as far as the queue is concerned. */
 export interface QueuedBlock {

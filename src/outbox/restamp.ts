@@ -8,8 +8,8 @@
  */
 import type { ClockQuality } from "../observation/observation.ts";
 import { writeRfc3339 } from "../observation/time.ts";
+import type { Block } from "./rows.ts";
 import { decodeSegment, segmentOf } from "./segment.ts";
-import type { Block } from "./store.ts";
 
 /** What is known of the clock that stamped a block; `provisional`: it holds readings to be restamped once it is known better. */
 export type BlockClock = ClockQuality | "provisional";

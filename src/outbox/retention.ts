@@ -15,8 +15,9 @@ import { DeferredRound } from "./deferred-round.ts";
 import type { Kept } from "./kept.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Queue } from "./queue.ts";
+import { type BlockHead, LANES } from "./rows.ts";
 import { PAGE_BYTES, type Sizes } from "./sizes.ts";
-import { type BlockHead, LANES, type Store } from "./store.ts";
+import type { Store } from "./store.ts";
 
 export interface RetentionSettings {
   /** Bytes. */

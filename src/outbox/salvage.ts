@@ -14,7 +14,7 @@ import Database from "better-sqlite3";
 import { codeOf } from "../kernel/errors.ts";
 import { MIGRATIONS } from "./migrations.ts";
 import { PAGE_BYTES, type Pages } from "./pages.ts";
-import { LANES } from "./store.ts";
+import { LANES } from "./rows.ts";
 import { type Row, TableRows, type Value } from "./table-rows.ts";
 
 /** What stays free on the file system for the daemon's work, a sixteenth of a small one: a salvage that comes to this ends early. */

@@ -10,8 +10,9 @@ import type { DeadLetters } from "./dead-letters.ts";
 import type { Kept } from "./kept.ts";
 import { type Fate, fatesOf, type Lease, type LeasedBlock } from "./lease.ts";
 import type { Queue } from "./queue.ts";
+import { Band, type Block, bandOf } from "./rows.ts";
 import { expand } from "./sequence.ts";
-import { Band, type Block, bandOf, type Store } from "./store.ts";
+import type { Store } from "./store.ts";
 
 export class Settling {
   readonly #store: Store;

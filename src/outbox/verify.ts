@@ -13,9 +13,10 @@ import { idOf, runsOf } from "./block.ts";
 import { isWhole } from "./dead-letters.ts";
 import { faultInBytes, isDamageAtOpen, quickCheck } from "./file-check.ts";
 import type { KeptBlock } from "./kept-table.ts";
+import { Band, type Block, type BlockHead, LANES, seqOf } from "./rows.ts";
 import { decodeSegment, SEPARATOR } from "./segment.ts";
 import { expand, type Run } from "./sequence.ts";
-import { Band, type Block, type BlockHead, LANES, Store, seqOf } from "./store.ts";
+import { Store } from "./store.ts";
 
 /** As many findings are kept; the rest are counted. */
 const MAX_PROBLEMS = 100;

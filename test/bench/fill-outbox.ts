@@ -2,8 +2,9 @@
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { ObservationWriter } from "#src/outbox/observation-text.js";
+import { Band, bandStart } from "#src/outbox/rows.js";
 import { segmentOf } from "#src/outbox/segment.js";
-import { Band, bandStart, Store } from "#src/outbox/store.js";
+import { Store } from "#src/outbox/store.js";
 import { observation } from "../support/observations.ts";
 
 const BLOCK = 500;

@@ -3,8 +3,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { newestIds } from "#src/outbox/newest-ids.js";
 import { parseId } from "#src/outbox/recent-ids.js";
+import { Band, bandStart } from "#src/outbox/rows.js";
 import { encodeSegment, SEPARATOR } from "#src/outbox/segment.js";
-import { Band, bandStart, Store } from "#src/outbox/store.js";
+import { Store } from "#src/outbox/store.js";
 import { observation } from "../support/observations.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 

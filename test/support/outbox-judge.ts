@@ -9,10 +9,10 @@ import { runsOf } from "#src/outbox/block.js";
 import type { NewBlock } from "#src/outbox/commit.js";
 import { FATES, imbalance } from "#src/outbox/ledger.js";
 import { pageLimit, pagesFor } from "#src/outbox/retention.js";
+import { BANDS, Band, bandEnd, bandOf, bandStart, LANES } from "#src/outbox/rows.js";
 import { encodeSegment } from "#src/outbox/segment.js";
 import { expand, type Run } from "#src/outbox/sequence.js";
 import { largestShare } from "#src/outbox/sizes.js";
-import { BANDS, Band, bandEnd, bandOf, bandStart, LANES } from "#src/outbox/store.js";
 import type { Machine } from "./model-machine.ts";
 import type { Accepted, Moment, Readings } from "./modelled-readings.ts";
 
