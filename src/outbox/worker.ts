@@ -173,6 +173,15 @@ function answer({ engine }: Opened, { id }: Request, gives: Operations[Operation
   say({ kind: "done", id, gives, books: engine.books() });
 }
 
+/** They may need a look into the file, which fails as any other. */
+function sayBooks({ engine }: Opened, { id }: Request): void {
+  try {
+    say({ kind: "books", books: engine.books() });
+  } catch (thrown) {
+    say({ kind: "failed", id, fault: report(thrown) });
+  }
+}
+
 function commitAndAnswer(opened: Opened, request: Extract<Request, { op: "commit" }>): void {
   const from = systemClock.monotonic();
   let answered = false;
@@ -183,7 +192,7 @@ function commitAndAnswer(opened: Opened, request: Extract<Request, { op: "commit
   };
   const outcome = commit(opened, request.takes, done);
   if (!answered) done(outcome);
-  else cancelBooks = systemClock.after(BOOKS_DELAY_MS, () => say({ kind: "books", books: opened.engine.books() }));
+  else cancelBooks = systemClock.after(BOOKS_DELAY_MS, () => sayBooks(opened, request));
 }
 
 /** Where the file is not in its place, fates are written and readings wait. */
