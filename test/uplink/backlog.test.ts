@@ -39,16 +39,19 @@ async function rig(
   clock: Clock = systemClock,
   context: Partial<OutboxContext> = {},
 ): Promise<Rig> {
+  let close = async (): Promise<void> => {};
+  // Before the folder goes: an outbox whose file is removed puts it back.
+  t.after(() => close());
   const outbox = await openOutbox(temporaryFolder(t), {}, systemClock, context);
   const fusion = await new StandInFusion().open();
   const settings = uplinkConfig(fusion.url, { batch: BATCH, ...config });
   const log = pino({ level: "silent" });
   let forwarder: Forwarder | undefined;
-  t.after(async () => {
+  close = async () => {
     await forwarder?.stop(0);
     await fusion.close();
     await outbox.close();
-  });
+  };
   const commit = async (count: number, priority: Priority): Promise<string[]> => {
     const readings = Array.from({ length: count }, () => observation({ priority }));
     await new Promise<void>((resolve) => void outbox.append(readings, 0, resolve));
