@@ -1,17 +1,15 @@
 /** What TLS handshakes cost the server: with a P-256 certificate, as this project makes them, and with RSA-2048. */
 import { createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type ConnectionOptions, connect } from "node:tls";
 import { certify, makeAuthority, newKey } from "#src/identity/authority.js";
-import { startScript } from "../support/daemon.ts";
+import { processorMs, startScript } from "../support/daemon.ts";
 
 const ROUNDS = 3;
 const HANDSHAKES = 600;
 const AT_ONCE = 4;
 const DAY_MS = 86_400_000;
-/** Of /proc/PID/stat: a hundredth of a second on every Linux. */
-const TICK_MS = 10;
 
 export interface HandshakeCosts {
   /** Milliseconds of the server's processor per handshake, a value a round. */
@@ -125,12 +123,4 @@ function sessionOf(target: ConnectionOptions): Promise<Buffer> {
     });
     socket.resume();
   });
-}
-
-/** Processor time that a process has taken, user and system, in milliseconds. */
-function processorMs(pid: number | undefined): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
-    .replace(/^.*\) /, "")
-    .split(" ");
-  return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
 }

@@ -76,6 +76,17 @@ export async function startScript(name: string, ...args: string[]): Promise<{ ch
   throw new Error(`${name} ended before it listened`);
 }
 
+/** Of /proc/PID/stat: a hundredth of a second on every Linux. */
+const TICK_MS = 10;
+
+/** Processor time that a process has taken, user and system, in milliseconds. */
+export function processorMs(pid: number | undefined): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+    .replace(/^.*\) /, "")
+    .split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
+}
+
 /** What `systemd/summit-edge.service` starts Node.js with. */
 export const FIELD_NODE_OPTIONS = ["--max-semi-space-size=4", "--max-old-space-size=128"];
 
@@ -163,6 +174,11 @@ export class Daemon {
   /** Resident memory, MiB. */
   get residentMiB(): number {
     return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.child.pid}/status`, "utf8"))?.[1]) / 1024;
+  }
+
+  /** Processor time that it has taken, user and system, in milliseconds. */
+  get processorMs(): number {
+    return processorMs(this.child.pid);
   }
 
   /** Bytes that reached the device, or will. */
