@@ -261,6 +261,32 @@ describe("SDI-12 sensors behind an adapter", () => {
     assert.ok((sent[4]?.at ?? 0) < 60_100, "measured on its grid, however long it takes");
   });
 
+  /** A sensor that has the values of the measurement that was begun last, and is measured in three ways. */
+  async function measuredInThreeWays(Polling: typeof PortPolling) {
+    let value = "";
+    const device: SimulatedDevice = (heard) => {
+      const command = heard.toString("latin1");
+      if (command === "0D0!") return [line(`0${value}`)];
+      value = `+${{ "0C!": 1, "0C1!": 2, "0M2!": 3 }[command]}`;
+      return [line(command === "0M2!" ? "00001" : "000301")];
+    };
+    const ways = (["C", "C1", "M2"] as const).map((measure) => ({ measure, values: [measure] }));
+    const { clock, intake } = await simulatedBus(sdi12(ways, {})[0], device, Polling);
+    await clock.advance(90_000);
+    return intake.payloads();
+  }
+
+  test("C: a sensor that measures already is not told to measure something else", async () => {
+    const round = [{ C: 1 }, { C1: 2 }, { M2: 3 }];
+    assert.deepEqual(await measuredInThreeWays(PortPolling), [...round, ...round]);
+  });
+
+  test("control: where it is, the values of one measurement go by the names of another", async (t) => {
+    const dist = mutant(t, "sources/polling/sdi12-station.js", "if (busyUntil !== undefined)", "if (false)");
+    const { PortPolling: Polling } = await import(`${dist}/sources/polling/port-polling.js`);
+    assert.deepEqual((await measuredInThreeWays(Polling)).slice(0, 3), [{ M2: 3 }, { C: 3 }, { C1: 3 }]);
+  });
+
   test("values are gathered from as many answers as they need", async () => {
     const answers = { "0MC2!": [line("00003")], "0D0!": [checked("0+1+2")], "0D1!": [checked("0+3")] };
     const values = ["a", "b", "c"];

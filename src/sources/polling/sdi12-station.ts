@@ -26,8 +26,17 @@ const DATA_COMMANDS = 10;
 const PROMISE_BYTES = 8;
 
 export function sdi12Stations(config: SerialPortConfig, sdi12: Sdi12Config, parts: StationParts): Station[] {
-  return sdi12.sensors.map((sensor) => new Sdi12Station(config, { ...sdi12, ...sensor }, parts));
+  const measuring: Measuring = new Map();
+  return sdi12.sensors.map((sensor) => new Sdi12Station(config, { ...sdi12, ...sensor }, parts, measuring));
 }
+
+/**
+ * For each sensor, by its address, when the concurrent measurement that is under way is over, by the monotonic clock: a second command
+ * to it would give that up, and the values that it has would be those of another measurement (4.4.8).
+ */
+type Measuring = Map<string, number>;
+/** How much later than the measurement that it waits for another one of the same sensor has its turn, in milliseconds. */
+const AFTER_IT_MS = 1;
 
 /** What a line of the sensor's turns out to be: the answer, or why it is none. */
 type Read<T> = { readonly answer: T } | { readonly fault: AnswerFault };
@@ -40,10 +49,16 @@ class Sdi12Station implements Station {
   readonly #sensor: SensorConfig & Pick<Sdi12Config, "timeout" | "retries">;
   readonly #parts: StationParts;
   readonly #origin: Origin;
+  readonly #measuring: Measuring;
   /** What it has promised, and is to be asked for in its next turn. */
   #promised: Sdi12Promise | undefined;
 
-  constructor(config: SerialPortConfig, sensor: SensorConfig & Omit<Sdi12Config, "sensors">, parts: StationParts) {
+  constructor(
+    config: SerialPortConfig,
+    sensor: SensorConfig & Omit<Sdi12Config, "sensors">,
+    parts: StationParts,
+    measuring: Measuring,
+  ) {
     const source = sensor.source ?? `${config.name}-${sensor.address}`;
     this.device = sensor.address;
     this.label = `sensor ${sensor.address}${sensor.measure === "M" ? "" : ` ${sensor.measure}`} (${source})`;
@@ -52,17 +67,25 @@ class Sdi12Station implements Station {
     this.#sensor = sensor;
     this.#parts = parts;
     this.#origin = serialOrigin(config, "telemetry", { ...sensor, source });
+    this.#measuring = measuring;
   }
 
   restart(): void {
     this.#promised = undefined;
+    this.#measuring.delete(this.#sensor.address);
   }
 
   async turn(line: BusLine, patience: boolean): Promise<Turn> {
-    const promised = this.#promised;
-    this.#promised = undefined;
-    if (promised !== undefined) return this.#collect(line, promised, patience);
     const { address, measure } = this.#sensor;
+    const promised = this.#promised;
+    if (promised !== undefined) {
+      this.#promised = undefined;
+      this.#measuring.delete(address);
+      return this.#collect(line, promised, patience);
+    }
+    const { clock } = this.#parts;
+    const busyUntil = this.#measuring.get(address);
+    if (busyUntil !== undefined) return { kind: "later", ms: Math.max(0, busyUntil - clock.monotonic()) + AFTER_IT_MS };
     const reply = await this.#ask(line, measure, PROMISE_BYTES, patience, (text) => {
       const promise = parsePromise(text, address, measure);
       return promise === undefined ? { fault: "bad-answer" } : { answer: promise };
@@ -73,6 +96,7 @@ class Sdi12Station implements Station {
     if (seconds === 0) return this.#collect(line, reply.answer, patience);
     if (isConcurrent(measure)) {
       this.#promised = reply.answer;
+      this.#measuring.set(address, clock.monotonic() + seconds * 1000);
       return { kind: "later", ms: seconds * 1000 };
     }
     await this.#served(line, seconds);
