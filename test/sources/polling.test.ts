@@ -115,10 +115,27 @@ describe("a Modbus bus", () => {
     assert.deepEqual(await blocksOfASlowServer(PortPolling), [{ r3: 3, r50: 50 }]);
   });
 
+  /** A server that answers the request of its first turn in its second, and the one of that late within its slot. */
+  async function turnsOfASlowServer(Polling: typeof PortPolling) {
+    const registers = [3, 50].map((at) => ({ name: `r${at}`, function: 3, at }) as const);
+    const delays = [EVERY_MS + TIMEOUT_MS + 20, 150, 190];
+    const slow: SimulatedDevice = (heard, attempt) => [
+      { after: delays[attempt - 1] ?? 10, bytes: answerTo(requestIn(heard)) },
+    ];
+    const { clock, intake } = await simulatedBus(modbus([server(1, { registers })], 0), slow, Polling);
+    await clock.advance(2 * EVERY_MS);
+    return intake.payloads();
+  }
+
+  test("nor is an answer that comes only in the server's next turn", async () => {
+    assert.deepEqual(await turnsOfASlowServer(PortPolling), [{ r3: 3, r50: 50 }]);
+  });
+
   test("control: where the second one is not waited for, it is", async (t) => {
     const dist = mutant(t, "sources/polling/bus-line.js", "this.#heldUntil = end;", "void end;");
     const { PortPolling: Polling } = await import(`${dist}/sources/polling/port-polling.js`);
     assert.deepEqual(await blocksOfASlowServer(Polling), [{ r3: 3, r50: 3 }]);
+    assert.deepEqual(await turnsOfASlowServer(Polling), [{ r3: 3, r50: 3 }]);
   });
 
   test("an adapter's echo of each request is passed over; alone, it is no answer", async () => {
@@ -195,7 +212,7 @@ describe("a Modbus bus", () => {
     const registers = [3, 50].map((at) => ({ name: `r${at}`, function: 3, at }) as const);
     const half: SimulatedDevice = (heard) => (requestIn(heard).at === 50 ? undefined : bus()(heard, 1));
     const { clock, intake, condition } = await simulatedBus(modbus([server(1, { registers })]), half);
-    await clock.advance(10_500);
+    await clock.advance(10_900);
     assert.equal(intake.readings.length, 11);
     assert.match(condition("serial-no-answer") ?? "", /no answer to function 3, registers? 50;/);
   });

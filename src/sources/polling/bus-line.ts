@@ -3,7 +3,8 @@
  *
  * A question has its slot: its time-out, and what its bytes and those of the longest answer take at the line's speed. The slot ends
  * with the answer, or when it is over, whatever comes meanwhile. What comes outside of a slot is nobody's, and is dropped: a late
- * answer is never taken for that of the next question.
+ * answer is never taken for that of the next question. Where a device has left a question without an answer, the next answer may be to
+ * that one; its slot is then waited out, for the other answer to come and be dropped.
  */
 import type { AnswerFault } from "../../codec/decoder.ts";
 import type { Clock } from "../../kernel/clock.ts";
@@ -18,6 +19,8 @@ export interface Listener {
 }
 
 export interface Question<T> {
+  /** Who is asked. */
+  readonly device: string;
   /** What is sent; nothing where something is only waited for. */
   readonly bytes: Uint8Array;
   /** How long whoever is asked may take, in milliseconds. */
@@ -59,7 +62,9 @@ export class BusLine {
   readonly #closing = new AbortController();
   #ear: ((chunk: Uint8Array) => void) | undefined;
   #heardAt = Number.NEGATIVE_INFINITY;
-  /** Until then an answer to an earlier attempt may still come. */
+  /** Devices that may still answer a question for which the time was up. */
+  readonly #owing = new Set<string>();
+  /** Until then the line is left to them. */
   #heldUntil = Number.NEGATIVE_INFINITY;
   #isWriting = false;
 
@@ -95,8 +100,8 @@ export class BusLine {
       const reply = await this.#exchange(question, slot);
       if (reply.kind === "fault" && reply.fault === "closed") return reply;
       note(reply);
-      // The answer may be to an earlier attempt, and that to this one on its way.
-      if (reply.kind === "answer" && attempt > 0) this.#heldUntil = end;
+      if (reply.kind === "fault") this.#owing.add(question.device);
+      else if (this.#owing.delete(question.device)) this.#heldUntil = end;
       if (reply.kind === "answer" || attempt >= retries) return reply;
     }
   }

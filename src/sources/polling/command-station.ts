@@ -105,6 +105,7 @@ class CommandStation implements Station {
     take: (found: (answer: T) => void, frame: Uint8Array) => AnswerFault | undefined,
   ): Promise<Reply<T>> {
     const question: Question<T> = {
+      device: this.device,
       bytes,
       timeout: this.#poll.timeout,
       answerBytes: 0,

@@ -70,6 +70,7 @@ class ModbusStation implements Station {
   #question(block: Block): Question<ModbusAnswer> {
     const request: ReadRequest = { ...block, address: this.#server.address };
     return {
+      device: this.device,
       bytes: encodeRequest(request),
       timeout: this.#server.timeout,
       answerBytes: answerLength(request),

@@ -107,6 +107,8 @@ class Sdi12Station implements Station {
   async #served(line: BusLine, seconds: number): Promise<void> {
     const { address } = this.#sensor;
     const request: Question<true> = {
+      // Not every sensor says that it is ready: it owes nothing.
+      device: `${address} ready`,
       bytes: new Uint8Array(),
       timeout: seconds * 1000,
       answerBytes: 0,
@@ -160,6 +162,7 @@ class Sdi12Station implements Station {
   ): Promise<Reply<T>> {
     const { address, timeout, retries } = this.#sensor;
     const question: Question<T> = {
+      device: address,
       bytes: Buffer.from(`${address}${command}!`),
       timeout,
       answerBytes,
