@@ -46,6 +46,8 @@ export interface Framer {
   push(chunk: Uint8Array, at?: number): Frame[];
   /** Nothing has come for `idleAfter`. */
   idle?(): Frame[];
+  /** What comes now was held up on the way, and the pauses in it are not the device's. Absent where that changes nothing. */
+  heldUp?(): void;
   /** The stream has ended: gives up what is held, and starts afresh. */
   end(): Frame[];
 }
@@ -151,12 +153,13 @@ function fallbacksOf(pattern: Uint8Array): number[] {
 
 /**
  * Framing `idle`: a frame ends where no byte comes for `idleAfter` milliseconds. A frame whose end nobody saw, because the
- * port was closed, is given up.
+ * port was closed or not read, is given up: it may be a part of one, or several.
  */
 export class IdleFramer implements Framer {
   readonly idleAfter: number;
   readonly #stretch: Stretch;
   #lastAt = Number.NEGATIVE_INFINITY;
+  #isHeldUp = false;
 
   constructor(idleAfter: number, maxFrameBytes: number) {
     this.idleAfter = idleAfter;
@@ -171,13 +174,19 @@ export class IdleFramer implements Framer {
   }
 
   idle(): Frame[] {
+    if (this.#isHeldUp) return this.end();
     const frames: Frame[] = [];
     this.#stretch.complete(frames);
     return frames;
   }
 
+  heldUp(): void {
+    this.#isHeldUp = true;
+  }
+
   end(): Frame[] {
     const frames: Frame[] = [];
+    this.#isHeldUp = false;
     this.#stretch.giveUp(frames);
     return frames;
   }
@@ -270,8 +279,8 @@ class Stretch {
 export type Unwrap = (bytes: Uint8Array) => Uint8Array | DiscardReason;
 
 /**
- * A framer whose frames are undone further: unescaped, or freed of their checksum. Each frame stands or falls on its own;
- * one of which nothing is left is skipped.
+ * A framer whose frames are undone further: unescaped, or freed of their checksum. Each frame stands or falls on its own, one that
+ * was held up on the way as well; one of which nothing is left is skipped.
  */
 export class UnwrappingFramer implements Framer {
   readonly idleAfter?: number;

@@ -55,7 +55,7 @@ export class PortStream implements PortUse {
     this.#port = port;
     this.#stream = new FrameStream(framer(), this.#parts.clock, (frames) => this.#take(frames, decoder));
     this.#watch.opened();
-    if (this.#heldBack) port.pause();
+    if (this.#heldBack) this.#leaveOff();
   }
 
   heard(chunk: Uint8Array): void {
@@ -90,21 +90,33 @@ export class PortStream implements PortUse {
   #holdBack(): void {
     if (this.#heldBack) return;
     this.#heldBack = true;
-    this.#port?.pause();
+    this.#leaveOff();
     this.#parts.intake.onceRelieved(() => {
       this.#heldBack = false;
       this.#watch.resumed();
-      if (this.#cancelThrottle === undefined) this.#port?.resume();
+      this.#goOn();
     });
   }
 
   #throttle(ms: number): void {
     this.#parts.meters.throttled.inc({ port: this.#config.name });
-    this.#port?.pause();
+    this.#leaveOff();
     this.#cancelThrottle?.();
     this.#cancelThrottle = this.#parts.clock.after(ms, () => {
       this.#cancelThrottle = undefined;
-      if (!this.#heldBack) this.#port?.resume();
+      this.#goOn();
     });
+  }
+
+  #leaveOff(): void {
+    this.#port?.pause();
+    this.#stream?.leaveOff();
+  }
+
+  /** Reads on, where there is no other reason not to. */
+  #goOn(): void {
+    if (this.#heldBack || this.#cancelThrottle !== undefined) return;
+    this.#stream?.goOn();
+    this.#port?.resume();
   }
 }

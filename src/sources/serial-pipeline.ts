@@ -54,6 +54,10 @@ export class FrameStream {
   readonly #take: (frames: readonly Frame[]) => void;
   #lastByteAt = 0;
   #cancel: (() => void) | undefined;
+  /** When reading was left off; `undefined` while the port is read. */
+  #leftOffAt: number | undefined;
+  /** For how long the port was not read, altogether, in milliseconds. */
+  #unread = 0;
 
   constructor(framer: Framer, clock: Clock, take: (frames: readonly Frame[]) => void) {
     this.#framer = framer;
@@ -62,13 +66,25 @@ export class FrameStream {
   }
 
   push(chunk: Uint8Array): void {
-    const now = this.#clock.monotonic();
-    const { idleAfter } = this.#framer;
-    if (idleAfter !== undefined) {
-      this.#lastByteAt = now;
-      this.#cancel ??= this.#clock.after(idleAfter, () => this.#wake(idleAfter));
-    }
+    const now = this.#readingTime();
+    this.#awaitSilence(now);
     this.#take(this.#framer.push(chunk, now));
+  }
+
+  /** The port is not read for a while: that nothing comes is no silence of the device. */
+  leaveOff(): void {
+    this.#leftOffAt ??= this.#clock.monotonic();
+    this.#cancel?.();
+    this.#cancel = undefined;
+  }
+
+  /** The port is read again. */
+  goOn(): void {
+    if (this.#leftOffAt === undefined) return;
+    this.#unread += this.#clock.monotonic() - this.#leftOffAt;
+    this.#leftOffAt = undefined;
+    this.#framer.heldUp?.();
+    this.#awaitSilence(this.#readingTime());
   }
 
   /** The port was closed. */
@@ -78,9 +94,21 @@ export class FrameStream {
     this.#take(this.#framer.end());
   }
 
+  /** A clock that stands while the port is not read. */
+  #readingTime(): number {
+    return (this.#leftOffAt ?? this.#clock.monotonic()) - this.#unread;
+  }
+
+  #awaitSilence(since: number): void {
+    const { idleAfter } = this.#framer;
+    if (idleAfter === undefined) return;
+    this.#lastByteAt = since;
+    if (this.#leftOffAt === undefined) this.#cancel ??= this.#clock.after(idleAfter, () => this.#wake(idleAfter));
+  }
+
   /** One timer a frame, not one a chunk: where bytes came meanwhile it goes on for what is left. */
   #wake(idleAfter: number): void {
-    const left = this.#lastByteAt + idleAfter - this.#clock.monotonic();
+    const left = this.#lastByteAt + idleAfter - this.#readingTime();
     this.#cancel = left > 0 ? this.#clock.after(left, () => this.#wake(idleAfter)) : undefined;
     if (left <= 0) this.#take(this.#framer.idle?.() ?? []);
   }

@@ -13,8 +13,12 @@ import { systemClock } from "#src/kernel/clock.js";
 import { Conditions } from "#src/kernel/conditions.js";
 import { GatewayError } from "#src/kernel/errors.js";
 import { createMetrics } from "#src/kernel/telemetry.js";
+import { PortStream } from "#src/sources/port-stream.js";
+import { createSerialMeters } from "#src/sources/port-use.js";
 import { createSerialSources, type SerialSource } from "#src/sources/serial.js";
 import { FrameStream } from "#src/sources/serial-pipeline.js";
+import { SerialTraffic } from "#src/sources/serial-traffic.js";
+import { mutant } from "../support/mutant.ts";
 import { PtyPair } from "../support/pty-pair.ts";
 import { RecordingIntake } from "../support/recording-intake.ts";
 import { jsonPort } from "../support/serial-house.ts";
@@ -135,6 +139,59 @@ describe("a serial source with declared frames", () => {
     stream.end();
     assert.deepEqual(frames, ["frame abc", "frame d", "discarded e"]);
     assert.equal(clock.waiting, 0);
+  });
+
+  /** What is made of pieces between which the port was not read, for far longer than the pause that ends a frame. */
+  async function heldUp(over: Partial<SerialPortConfig>, pieces: readonly Uint8Array[], Stream = PortStream) {
+    const clock = new TestClock();
+    const intake = new RecordingIntake();
+    const conditions = new Conditions(clock, pino({ level: "silent" }));
+    const meters = createSerialMeters(createMetrics());
+    const parts = { intake, clock, conditions, meters, traffic: new SerialTraffic(), reopen: () => {} };
+    const stream = new Stream(portConfig("/dev/null", over), parts);
+    const nothing = async (): Promise<void> => {};
+    await stream.prepare();
+    stream.opened({ read: () => {}, pause: () => {}, resume: () => {}, write: nothing, close: nothing });
+    for (const piece of pieces) {
+      intake.saturated = true;
+      stream.heard(piece);
+      await clock.advance(5000);
+      intake.relieve();
+    }
+    await clock.advance(5000);
+    stream.heard(Buffer.from("7"));
+    await clock.advance(5000);
+    assert.equal(clock.waiting, 0);
+    return intake.payloads();
+  }
+  const PAUSE: Partial<SerialPortConfig> = { framing: "idle", idle: 30, codec: "csv", columns: ["t"] };
+  const PAIRS = Buffer.from("BM12BM34BM56");
+  const FIXED: Partial<SerialPortConfig> = {
+    ...{ framing: "fixed", header: "42 4d", length: 4, idle: 30 },
+    codec: "binary",
+    layout: { endian: "big", fields: [{ type: "text", at: 2, length: 2, name: "n" }] },
+  };
+
+  it("takes no part of a frame for all of it because the port was not read meanwhile, and several for one", async () => {
+    const pieces = [Buffer.from("23."), Buffer.from("524")];
+    assert.deepEqual(await heldUp(PAUSE, pieces), [{ t: 7 }]);
+  });
+
+  it("gives no frame up of which the rest was not read yet", async () => {
+    const pieces = [PAIRS.subarray(0, 5), PAIRS.subarray(5, 11), PAIRS.subarray(11)];
+    assert.deepEqual(await heldUp(FIXED, pieces), [{ n: "12" }, { n: "34" }, { n: "56" }]);
+  });
+
+  it("control: does, where not reading is taken for a silence", async (t) => {
+    const dist = mutant(t, "sources/port-stream.js", "this.#stream?.leaveOff();", "");
+    const { PortStream: Stream } = await import(`${dist}/sources/port-stream.js`);
+    assert.deepEqual(await heldUp(PAUSE, [Buffer.from("23."), Buffer.from("524")], Stream), [
+      { t: 23 },
+      { t: 524 },
+      { t: 7 },
+    ]);
+    const pieces = [PAIRS.subarray(0, 5), PAIRS.subarray(5, 11), PAIRS.subarray(11)];
+    assert.deepEqual(await heldUp(FIXED, pieces, Stream), [{ n: "12" }]);
   });
 
   it("calls wind wind on a port of positions, and by the port's class where it has one of its own", async () => {
