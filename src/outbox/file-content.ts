@@ -2,15 +2,19 @@
  * Whether the open file still holds what this process has written: SQLite does not notice when another program overwrites it in place
  * (`cp other.db outbox.db`, `dd`), goes on with what it has in memory, and brings its log into the other content.
  *
- * Nobody but a checkpoint writes to the file while the log is in use, and the checkpoints are ours. So between two of them the file's
- * size and time of change stay, and its first page, which names how large it is and what is free, is as the last one left it.
+ * Nobody but a checkpoint writes to the file while the log is in use, and nearly all checkpoints are ours. So between two of them the
+ * file's size and time of change stay, and its first page, which names how large it is and what is free, is as the last one left it.
+ *
+ * Another program may bring the log in through SQLite as well (`PRAGMA wal_checkpoint` before somebody copies the file), which is no harm.
+ * That leaves a trace which no overwriting leaves: the index of the log says that more of it is in the file than we have brought in, or
+ * the log has begun anew although we had not brought in all.
  *
  * It does not tell of what is written during a checkpoint, in milliseconds; nor of what gives the file its old time back.
  */
 import { closeSync, copyFileSync, fstatSync, ftruncateSync, openSync, readSync } from "node:fs";
 import { renameDurably, sync } from "../kernel/durable-file.ts";
 import { PAGE_BYTES } from "./sizes.ts";
-import { readWal } from "./wal-file.ts";
+import { logGeneration, readWal } from "./wal-file.ts";
 
 /** `touched`: somebody has written to it, and its beginning is ours. `overwritten`: not even that. */
 export type Content = "ours" | "touched" | "overwritten";
@@ -23,50 +27,87 @@ export function overwritten(file: string): Error {
 
 export const OVERWRITTEN = "another program has written over the outbox's file";
 
+/** How many frames the log has, and how many of them are in the file, as its index says. */
+export interface WalFrames {
+  readonly log: number;
+  readonly checkpointed: number;
+}
+
+/** How far the log had been brought into the file. */
+interface BroughtIn extends WalFrames {
+  /** Goes up by 1 each time that the log begins anew; `undefined` where it holds nothing yet. */
+  readonly generation: number | undefined;
+}
+
+/** How often others may have had the log begin anew between two looks. */
+const MAX_AHEAD = 1000;
+
 export class FileContent {
   readonly #file: string;
+  readonly #frames: () => WalFrames;
   /** Stays open: to close any descriptor of the file would give up SQLite's locks on it (fcntl(2)). */
   readonly #fd: number;
   #isOpen = true;
   #size = 0n;
   #changed = 0n;
   readonly #firstPage = Buffer.alloc(PAGE_BYTES);
+  #broughtIn: BroughtIn = { log: 0, checkpointed: 0, generation: undefined };
 
-  /** Of a file that has just been opened, and is ours. */
-  constructor(file: string) {
+  /** Of a file that has just been opened, and is ours; `frames` looks into the index of its log. */
+  constructor(file: string, frames: () => WalFrames) {
     this.#file = file;
+    this.#frames = frames;
     this.#fd = openSync(file, "r");
-    this.noteWritten();
+    this.note();
   }
 
-  /** This process has written to the file: it is as it should be. */
-  noteWritten(): void {
-    this.noteTouched();
-    this.#read(this.#firstPage);
-  }
-
-  /** What somebody else did to it has been looked at, and is no harm. */
-  noteTouched(): void {
+  /** The file is as it should be: this process has written to it, or what somebody else did has been looked at, and is no harm. */
+  note(): void {
     const { size, mtimeNs } = fstatSync(this.#fd, { bigint: true });
     this.#size = size;
     this.#changed = mtimeNs;
+    this.#read(this.#firstPage);
+    this.#noteLog();
   }
 
   /** Costs one `fstat`, as long as all is well. */
   look(): Content {
     const { size, mtimeNs } = fstatSync(this.#fd, { bigint: true });
-    if (size === this.#size && mtimeNs === this.#changed) return "ours";
+    if (size === this.#size && mtimeNs === this.#changed) {
+      if (this.#broughtIn.generation === undefined) this.#noteLog();
+      return "ours";
+    }
+    if (this.#othersBroughtIn()) return "touched";
     const page = Buffer.alloc(PAGE_BYTES);
     this.#read(page);
-    // Somebody may have had SQLite bring the log in.
-    const ours = page.equals(this.#firstPage) || readWal(`${this.#file}-wal`)?.pages.get(1)?.equals(page) === true;
-    return ours && size >= this.#size ? "touched" : "overwritten";
+    // Somebody may be about to bring the log in.
+    const ours = page.equals(this.#firstPage) || readWal(`${this.#file}-wal`)?.first.some((own) => own.equals(page));
+    return ours === true && size >= this.#size ? "touched" : "overwritten";
   }
 
   /** After SQLite has closed the file; once more does nothing, as there. */
   close(): void {
     if (this.#isOpen) closeSync(this.#fd);
     this.#isOpen = false;
+  }
+
+  #noteLog(): void {
+    this.#broughtIn = { ...this.#frames(), generation: logGeneration(`${this.#file}-wal`) };
+  }
+
+  /** Whether another connection has brought in what we have not. */
+  #othersBroughtIn(): boolean {
+    const { log, checkpointed, generation } = this.#broughtIn;
+    const now = logGeneration(`${this.#file}-wal`);
+    const { log: logNow, checkpointed: checkpointedNow } = this.#frames();
+    if (now === generation || generation === undefined)
+      return checkpointedNow > (now === generation ? checkpointed : 0);
+    if (now === undefined) return logNow === 0 && log > 0;
+    const ahead = (now - generation) >>> 0;
+    // Once all is in, our own next commit begins the log anew.
+    if (ahead === 1) return log > checkpointed || checkpointedNow > 0;
+    // Beyond that it is not our log any more: somebody has copied another's over it.
+    return ahead <= MAX_AHEAD;
   }
 
   #read(page: Buffer): void {

@@ -130,7 +130,7 @@ export class FilePlace {
     const { content } = this.#parts.store;
     const found = content?.look();
     if (found === "touched") {
-      content?.noteTouched();
+      content?.note();
       this.#parts.onTouched();
     }
     return found !== "overwritten";

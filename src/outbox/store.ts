@@ -9,7 +9,7 @@ import { randomUUID } from "node:crypto";
 import { statSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import Database from "better-sqlite3";
-import { FileContent } from "./file-content.ts";
+import { FileContent, type WalFrames } from "./file-content.ts";
 import { KeptTable } from "./kept-table.ts";
 import { addLedgers, type Ledger } from "./ledger.ts";
 import { diskSpace, quotaNamed } from "./reserve.ts";
@@ -97,7 +97,7 @@ export class Store {
       this.outboxId = this.#identify();
       this.boot = this.#numberBoot(options.bootId);
       this.#readOffsets();
-      this.content = new FileContent(options.file);
+      this.content = new FileContent(options.file, () => this.#walFrames());
     } catch (fault) {
       this.#db.close();
       throw fault;
@@ -315,7 +315,7 @@ export class Store {
    * A full disk is no error here: the WAL grows instead, until that says so.
    */
   checkpointIfDue(): void {
-    const { log, checkpointed } = this.#statements.walFrames.get() as WalFrames;
+    const { log, checkpointed } = this.#walFrames();
     this.#noteFrames(log);
     if (log === checkpointed) return;
     const growth = this.pages().count - Math.floor(sizeOf(this.#file) / PAGE_BYTES);
@@ -340,15 +340,19 @@ export class Store {
     } catch (fault) {
       throw quotaNamed(fault, this.#file);
     } finally {
-      this.content?.noteWritten();
+      this.content?.note();
     }
   }
 
   /** As `checkpoint`, all of it. @throws Error where somebody else reads the file at the moment; SQLite's own */
   bringLogIn(): void {
     this.checkpoint();
-    const { log, checkpointed } = this.#statements.walFrames.get() as WalFrames;
+    const { log, checkpointed } = this.#walFrames();
     if (log !== checkpointed) throw new Error("another program reads the file");
+  }
+
+  #walFrames(): WalFrames {
+    return this.#statements.walFrames.get() as WalFrames;
   }
 
   /** Gives back the memory of pages that were read and are not needed again. */
@@ -403,12 +407,6 @@ const NO_CHANGE = {
   damaged: 0,
   duplicates: 0,
 } satisfies Record<keyof Ledger, number>;
-
-/** Frames in the WAL, and how many of them are in the file already. */
-interface WalFrames {
-  readonly log: number;
-  readonly checkpointed: number;
-}
 
 function prepare(db: Database.Database) {
   return {

@@ -8,10 +8,11 @@
  *
  * What it cannot tell from a torn end: more than one flipped bit in one frame of the very last commit.
  */
-import { readFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 
 const PAGE_BYTES = 4096;
 const HEADER_BYTES = 32;
+const SALT = 16;
 const FRAME_HEADER_BYTES = 24;
 const FRAME_BYTES = FRAME_HEADER_BYTES + PAGE_BYTES;
 const MAGIC = 0x377f0682;
@@ -21,6 +22,8 @@ export interface Wal {
   readonly fault: string | undefined;
   /** Page number → its newest committed image. */
   readonly pages: ReadonlyMap<number, Buffer>;
+  /** All committed images of page 1, in order. */
+  readonly first: readonly Buffer[];
   /** The database's size after the last commit, in pages; 0 where there is no commit. */
   readonly pageCount: number;
 }
@@ -55,8 +58,26 @@ export function readWal(path: string): Wal | undefined {
   const upTo =
     frames.slice(0, fault === undefined ? whole : frames.length).findLastIndex(({ commit }) => commit > 0) + 1;
   const pages = new Map<number, Buffer>();
-  for (const { page, image } of frames.slice(0, upTo)) pages.set(page, image);
-  return { fault, pages, pageCount: frames[upTo - 1]?.commit ?? 0 };
+  const committed = frames.slice(0, upTo);
+  for (const { page, image } of committed) pages.set(page, image);
+  const first = committed.filter(({ page }) => page === 1).map(({ image }) => image);
+  return { fault, pages, first, pageCount: frames[upTo - 1]?.commit ?? 0 };
+}
+
+/** The log's first salt, which goes up by 1 each time that the log begins anew; `undefined` where it has no header. */
+export function logGeneration(path: string): number | undefined {
+  const header = Buffer.alloc(HEADER_BYTES);
+  let fd: number;
+  try {
+    fd = openSync(path, "r");
+  } catch {
+    return undefined;
+  }
+  try {
+    return readSync(fd, header, 0, HEADER_BYTES, 0) < HEADER_BYTES ? undefined : header.readUInt32BE(SALT);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** A commit after the first bad frame that others follow was on the card whole once: the next one began only after its fsync. */
