@@ -73,30 +73,47 @@ test("the books in memory are the file's after a transaction that failed", async
   assert.deepEqual(acceptedAfterFailure(t, control.Store), [7, 7]);
 });
 
-test("an I/O error after the answer ends the process, and the acknowledged readings are in the file", async (t) => {
-  const failing = `checkpointIfDue() {
-        if (!this.failed && this.ledgers().some(({ accepted }) => accepted > 0)) {
-            this.failed = true;
-            throw Object.assign(new Error("disk I/O error"), { code: "SQLITE_IOERR_FSYNC" });
-        }`;
-  const dist = mutant(t, "outbox/store.js", "checkpointIfDue() {", failing);
-  const faulty = (await import(`${dist}/outbox/outbox.js`)) as { Outbox: typeof Outbox };
-  const folder = temporaryFolder(t);
-  const log = pino({ level: "silent" });
-  let acknowledged = 0;
-  let outbox: Outbox | undefined;
-  t.after(() => outbox?.close());
-  const ended = new Promise<boolean>((resolve, reject) => {
-    const conditions = new Conditions(systemClock, log);
-    const telemetry = { log, metrics: new Registry() };
-    const context = { clock: systemClock, telemetry, conditions, clockQuality: () => "synchronised" as const };
-    faulty.Outbox.open(outboxSettings(folder), { ...context, onFatal: (_, ioError) => resolve(ioError) })
-      .then((opened) => {
-        outbox = opened;
-        outbox.append([observation()], Date.now(), () => acknowledged++);
-      })
-      .catch(reject);
+const DISK_ERROR = 'throw Object.assign(new Error("disk I/O error"), { code: "SQLITE_IOERR_READ" });';
+/** Where a disk may fail behind the answer to a first commit, by what is done there. */
+const BEHIND_THE_ANSWER: Record<string, readonly [file: string, method: string, failing: string]> = {
+  "in its checkpoint": [
+    "outbox/store.js",
+    "checkpointIfDue() {",
+    `if (!this.failed && this.ledgers().some(({ accepted }) => accepted > 0)) {
+       this.failed = true;
+       ${DISK_ERROR}
+     }`,
+  ],
+  "in numbers that nobody asked for": [
+    "outbox/engine.js",
+    "books() {",
+    `if (this.#ledgers.some(({ accepted }) => accepted > 0) && (this.looks = (this.looks ?? 0) + 1) === 2) {
+       ${DISK_ERROR}
+     }`,
+  ],
+};
+
+for (const [where, [file, method, failing]] of Object.entries(BEHIND_THE_ANSWER)) {
+  test(`an I/O error after the answer ends the process, and what was acknowledged is in the file: ${where}`, async (t) => {
+    const dist = mutant(t, file, method, `${method}\n${failing}`);
+    const faulty = (await import(`${dist}/outbox/outbox.js`)) as { Outbox: typeof Outbox };
+    const folder = temporaryFolder(t);
+    const log = pino({ level: "silent" });
+    let acknowledged = 0;
+    let outbox: Outbox | undefined;
+    t.after(() => outbox?.close());
+    const ended = new Promise<boolean>((resolve, reject) => {
+      const conditions = new Conditions(systemClock, log);
+      const telemetry = { log, metrics: new Registry() };
+      const context = { clock: systemClock, telemetry, conditions, clockQuality: () => "synchronised" as const };
+      faulty.Outbox.open(outboxSettings(folder), { ...context, onFatal: (_, ioError) => resolve(ioError) })
+        .then((opened) => {
+          outbox = opened;
+          outbox.append([observation()], Date.now(), () => acknowledged++);
+        })
+        .catch(reject);
+    });
+    assert.equal(await ended, true);
+    assert.equal(acknowledged, 1);
   });
-  assert.equal(await ended, true);
-  assert.equal(acknowledged, 1);
-});
+}
