@@ -30,8 +30,8 @@ export class FrameJudge {
     this.#origin = serialOrigin(config, defaultClassOf(pipeline.codec));
   }
 
-  /** Counts what was given up before it could be decoded. */
-  discard(frame: Frame & { readonly kind: "discarded" }): void {
+  /** Counts what was given up before it could be decoded. Gives back why it is a reading refused; nothing where it is noise. */
+  discard(frame: Frame & { readonly kind: "discarded" }): string | undefined {
     const { meters, intake, traffic } = this.#parts;
     traffic.discarded(frame);
     const labels = { port: this.#config.name, reason: frame.reason };
@@ -39,6 +39,7 @@ export class FrameJudge {
     meters.discardedBytes.inc(labels, frame.length);
     const detail = discardDetail(frame, this.#pipeline);
     if (detail !== undefined) intake.refuse("invalid", detail, frame.bytes, this.#origin);
+    return detail;
   }
 
   /** Decodes a frame, and refuses what is no reading. What is one is for the caller to `submit`. */

@@ -5,6 +5,8 @@
  *   opened again, that is done once for each silence: a device that is switched off is not to be plucked at for ever.
  * - `serial-babbles`: more than `maxRate`; the port is not read until the rate is kept. Cleared after a quiet minute.
  * - `serial-garbage`: what comes is rubbish, as a wrong baud rate makes it (codec/line-quality.ts); cleared by good frames.
+ * - `serial-unreadable`: frames come, and for a minute none could be read: another codec or profile is wanted, or the device says that it
+ *   has no value. Cleared by the next good frame.
  *
  * It reads nothing and closes nothing itself: it is told what came, and says what it wants done.
  */
@@ -20,6 +22,10 @@ import { RateLimit } from "./rate-limit.ts";
 export const BABBLE_FORGIVEN_MS = 60_000;
 /** So many good frames in a row end what was rubbish: among noise, one may happen. */
 const FRAMES_AFTER_RUBBISH = 3;
+/** What a board says when it starts is over by then, and no reading is missed for it. */
+export const UNREADABLE_AFTER_MS = 60_000;
+/** Fewer frames are an accident, however long it takes them to come. */
+const UNREADABLE_FRAMES = 3;
 const TEXT_CODECS: ReadonlySet<string> = new Set(["json", "csv", "nmea0183", "fields"]);
 
 /** Whether what comes is text. SenML is where lines are its frames: its other form, CBOR, has any bytes. */
@@ -41,7 +47,7 @@ export interface WatchParts {
   readonly throttle: (ms: number) => void;
 }
 
-type Oddity = "serial-silent" | "serial-babbles" | "serial-garbage";
+type Oddity = "serial-silent" | "serial-babbles" | "serial-garbage" | "serial-unreadable";
 
 export class LineWatch {
   readonly #config: SerialPortConfig;
@@ -52,6 +58,9 @@ export class LineWatch {
   #frames = 0;
   #goodInARow = 0;
   #isRubbish = false;
+  #unreadInARow = 0;
+  /** Since when nothing could be read of what came. */
+  #unreadSince = 0;
   #heardAt = 0;
   #bytesSinceFrame = 0;
   /** Whether this silence has led to a reopening. */
@@ -72,6 +81,7 @@ export class LineWatch {
     this.#quality.good();
     this.#frames = 0;
     this.#bytesSinceFrame = 0;
+    this.#unreadInARow = 0;
     this.#restartSilence();
   }
 
@@ -81,6 +91,7 @@ export class LineWatch {
     this.#cancelForgiving();
     if (!this.#reopened) this.#clear("serial-silent");
     this.#clear("serial-babbles");
+    this.#clear("serial-unreadable");
     this.#endRubbish();
   }
 
@@ -95,10 +106,12 @@ export class LineWatch {
     this.#quality.heard(chunk);
   }
 
-  /** A frame, or what was given up for one. */
-  judged(judgement: Judgement): void {
+  /** A frame, or what was given up for one. `fault`: why no reading came of it, where there ought to be one. */
+  judged(judgement: Judgement, fault?: string): void {
     this.#frames++;
     if (judgement !== "discarded") this.#endSilence();
+    if (judgement === "good") this.#endUnreadable();
+    else if (fault !== undefined) this.#couldNotRead(fault);
     // Where frames are binary it is the framing that tells: a checksum that fits is no chance.
     if (judgement !== "good" && (this.#isText || judgement === "discarded")) {
       this.#goodInARow = 0;
@@ -123,12 +136,28 @@ export class LineWatch {
     if (rubbish === undefined) return;
     this.#isRubbish = true;
     this.#goodInARow = 0;
+    this.#clear("serial-unreadable");
     this.#raise("serial-garbage", `what comes on ${this.#place()} is rubbish: ${rubbish}`);
   }
 
   #endRubbish(): void {
     this.#isRubbish = false;
     this.#clear("serial-garbage");
+  }
+
+  #couldNotRead(fault: string): void {
+    const now = this.#parts.clock.monotonic();
+    if (this.#unreadInARow++ === 0) this.#unreadSince = now;
+    // Of rubbish it is the speed that is to be mended first.
+    if (this.#isRubbish || this.#unreadInARow < UNREADABLE_FRAMES) return;
+    if (now - this.#unreadSince < UNREADABLE_AFTER_MS) return;
+    const advice = `summit-edge serial tail ${this.#config.name} shows what comes; check profile, codec and checksum`;
+    this.#raise("serial-unreadable", `frames come on ${this.#place()}, but none can be read: ${fault}; ${advice}`);
+  }
+
+  #endUnreadable(): void {
+    this.#unreadInARow = 0;
+    this.#clear("serial-unreadable");
   }
 
   #slowDown(wait: number): void {

@@ -76,12 +76,12 @@ export class PortStream implements PortUse {
   #take(frames: readonly Frame[], decoder: Decoder): void {
     for (const frame of frames) {
       if (frame.kind === "discarded") {
-        this.#watch.judged("discarded");
-        this.#judge.discard(frame);
+        this.#watch.judged("discarded", this.#judge.discard(frame));
         continue;
       }
       const decoded = this.#judge.decode(frame.bytes, decoder);
-      this.#watch.judged(decoded.kind === "refused" ? "refused" : "good");
+      if (decoded.kind === "refused") this.#watch.judged("refused", decoded.detail);
+      else this.#watch.judged("good");
       if (decoded.kind === "reading") this.#judge.submit(frame.bytes, decoded);
     }
     if (this.#parts.intake.saturated) this.#holdBack();

@@ -87,6 +87,42 @@ test("a port that is not read for want of room is not called silent", async (t) 
   assert.deepEqual(codes(), ["serial-silent"]);
 });
 
+test("frames of which none can be read for a minute are said, with the last one's fault, until one can be", async (t) => {
+  const { pair, clock, codes, conditions, intake } = await site(t, {});
+  const say = async (line: string) => {
+    const [read, unread] = [intake.readings.length, intake.refusals.length];
+    await pair.say(line);
+    await until("judged", () => intake.readings.length > read || intake.refusals.length > unread);
+  };
+  for (let n = 0; n < 20; n++) await say(`V\t12${n}00\n`);
+  assert.deepEqual(codes(), [], "what a board says when it starts");
+  await clock.advance(MINUTE);
+  await say("V\t12800\n");
+  assert.deepEqual(codes(), ["serial-unreadable"]);
+  assert.match(
+    conditions.list()[0]?.detail ?? "",
+    /^frames come on .*tty, but none can be read: not JSON; summit-edge serial tail mast shows what comes; check profile/,
+  );
+  await say(reading(1));
+  assert.deepEqual(codes(), []);
+});
+
+test("control: a frame now and then that cannot be read, between good ones or far apart, is no condition", async (t) => {
+  const { pair, clock, codes, intake } = await site(t, {});
+  for (let n = 1; n <= 4; n++) {
+    await pair.say(`V\t12${n}00\n`.repeat(4) + reading(n));
+    await until("the reading", () => intake.readings.length === n);
+    await clock.advance(MINUTE);
+  }
+  assert.deepEqual(codes(), []);
+  await pair.say("V\t1\n");
+  await until("refused", () => intake.refusals.length === 17);
+  await clock.advance(60 * MINUTE);
+  await pair.say("V\t1\n");
+  await until("refused", () => intake.refusals.length === 18);
+  assert.deepEqual(codes(), []);
+});
+
 for (const reopenWhenSilent of [true, false]) {
   test(`a silent port is ${reopenWhenSilent ? "opened again once for each silence" : "left open unless that is asked for"}`, async (t) => {
     const { pair, clock, codes, intake, openings, source } = await site(t, { silentAfter: MINUTE, reopenWhenSilent });
