@@ -41,12 +41,15 @@ const MOST_BYTES = 16 * 1024 * 1024;
 /** Adds `summit-edge serial` with all its commands. */
 export function addSerialCommand(program: Command, terminal: Terminal = processTerminal): void {
   const serial = program.command("serial").description("what comes over a serial port: live, or into a file");
-  withPortOptions(serial.command("tail <name>"))
+  withPortOptions(serial.command("tail <name-or-path>"))
     .description("show frames, readings and refusals of a port as they come, until Ctrl-C")
     .option("--hex", "show every frame in hexadecimal, also where it is text")
     .option("--json", "print a line of JSON for each")
     .option("--seconds <n>", "end by itself after so many seconds", wholeNumber(1, MOST_SECONDS))
-    .addHelpText("after", `${HOW_IT_READS}\n\nExample:\n  summit-edge serial tail mast`)
+    .addHelpText(
+      "after",
+      `${HOW_IT_READS}\nA path is looked up among the configured ports.\n\nExample:\n  summit-edge serial tail mast`,
+    )
     .action((name: string, options: TailOptions) => tail(name, options, terminal));
   withLineOptions(withPortOptions(serial.command("capture <name-or-path>")))
     .description("record what comes over a port, with its times, to be played again")
@@ -76,7 +79,9 @@ function withPortOptions(command: Command): Command {
 
 async function tail(name: string, options: TailOptions, terminal: Terminal): Promise<void> {
   const signal = endOf(options.seconds);
-  await follow(name, "frames", options, terminal, signal, (line) => {
+  const known = name.includes("/") ? await configuredPort(name, options, terminal) : name;
+  if (known === undefined) throw notConfigured(name);
+  await follow(known, "frames", options, terminal, signal, (line) => {
     if (!options.json) terminal.write(tailText(line, options.hex === true));
     else if (line.kind !== "alive") terminal.write(json(line));
   });
@@ -114,8 +119,22 @@ function nothingCame(port: string): GatewayError {
   });
 }
 
+/** How the frames of a device are to be read, only a configured port says. */
+function notConfigured(path: string): GatewayError {
+  return new GatewayError({
+    code: "SERIAL_PORT_UNKNOWN",
+    op: "serial.tail",
+    message: `${path} is no port of the configuration`,
+    hint: `Name one, or the configuration with --config FILE; summit-edge doctor serial --listen ${path} says what speaks there, summit-edge serial capture ${path} records it.`,
+  });
+}
+
 /** The name of the configured port that is this device, where no option says how else it is to be opened. */
-async function configuredPort(path: string, options: CaptureOptions, terminal: Terminal): Promise<string | undefined> {
+async function configuredPort(
+  path: string,
+  options: DaemonOptions & LineOptions,
+  terminal: Terminal,
+): Promise<string | undefined> {
   const file = configOf(options, terminal);
   if (file === undefined || saysHow(options)) return undefined;
   const { serial } = await loadConfig(file, terminal.env);

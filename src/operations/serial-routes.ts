@@ -32,7 +32,7 @@ export function addSerialRoutes(
       const { params, query, raw } = request;
       const port = view.serialPort(params.name);
       if (port === undefined)
-        throw refusal("RESOURCE_NOT_FOUND", `there is no serial port ${params.name}`, "GET /api/v1/status lists them.");
+        throw refusal("RESOURCE_NOT_FOUND", `there is no serial port ${params.name}`, portsHint(view));
       if (open >= MAX_TAILS)
         throw refusal("TAILS_EXHAUSTED", `${MAX_TAILS} look on at serial ports already`, "End one of them.");
       open++;
@@ -57,4 +57,9 @@ export function addSerialRoutes(
     cancel = clock.after(LOOK_AT_KEY_MS, look);
     tail.once("close", () => cancel());
   }
+}
+
+function portsHint(view: RoutesContext["view"]): string {
+  const names = view.sources().flatMap(({ kind, name }) => (kind === "serial" ? [name] : []));
+  return names.length === 0 ? "The configuration has none." : `Name one of ${names.join(", ")}.`;
 }

@@ -115,13 +115,24 @@ export class SerialTail extends Readable {
 type FrameEvent = Exclude<SerialEvent, { readonly kind: "opened" | "closed" | "bytes" | "ended" }>;
 
 function lineOf(event: FrameEvent): TailLine {
+  if (event.kind === "fault") return event;
   const { bytes } = event;
   const shown: Shown = { length: bytes.length, hex: hexOf(bytes.subarray(0, SHOWN_BYTES)) };
   switch (event.kind) {
     case "reading": {
       const { accepted, duplicates, refused } = event.admission;
+      const source = event.source === undefined ? {} : { source: event.source };
       const reading = bytes.length > SHOWN_BYTES ? null : event.payload;
-      return { kind: "reading", class: event.class ?? null, ...shown, reading, accepted, duplicates, refused };
+      return {
+        kind: "reading",
+        class: event.class ?? null,
+        ...source,
+        ...shown,
+        reading,
+        accepted,
+        duplicates,
+        refused,
+      };
     }
     case "refused":
       return { kind: "refused", detail: event.detail, ...shown };

@@ -18,6 +18,8 @@ export type TailLine =
   | ({ readonly kind: "reading"; readonly class: string | null } & Shown & {
         /** What the codec made of it; `null` where that is too long to be shown. */
         readonly reading: unknown;
+        /** Who was asked; absent where the device speaks by itself. Such a reading has no frame of its own. */
+        readonly source?: string;
         readonly accepted: number;
         readonly duplicates: number;
         readonly refused: number;
@@ -25,6 +27,8 @@ export type TailLine =
   | ({ readonly kind: "refused"; readonly detail: string } & Shown)
   | ({ readonly kind: "ignored" } & Shown)
   | ({ readonly kind: "discarded"; readonly reason: string } & Shown)
+  /** A device was asked in vain. */
+  | { readonly kind: "fault"; readonly device: string; readonly detail: string }
   /** So many lines, and of `bytes` so many bytes, were left out before this one. */
   | { readonly kind: "dropped"; readonly lines: number; readonly bytes: number }
   | { readonly kind: "alive" }

@@ -33,7 +33,11 @@ export type SerialEvent =
       readonly class: string | undefined;
       readonly payload: object;
       readonly admission: Admission;
+      /** Who was asked, where a port may have several that are; the answers are put together, and `bytes` is empty. */
+      readonly source?: string;
     }
+  /** A device that was asked, and gave no answer that can be used. */
+  | { readonly kind: "fault"; readonly device: string; readonly detail: string }
   | { readonly kind: "refused"; readonly bytes: Uint8Array; readonly detail: string }
   /** By its kind no reading. */
   | { readonly kind: "ignored"; readonly bytes: Uint8Array }
@@ -48,6 +52,8 @@ export type SerialEvent =
   | { readonly kind: "ended" };
 
 export type SerialWatcher = (event: SerialEvent) => void;
+
+const NO_FRAME = new Uint8Array();
 
 export class SerialTraffic {
   readonly #counts = { bytes: 0, frames: 0, refused: 0, discarded: 0, discardedBytes: 0 };
@@ -96,6 +102,18 @@ export class SerialTraffic {
   read(bytes: Uint8Array, { payload }: { readonly payload: object }, as: string | undefined, to: Admission): void {
     this.#counts.frames++;
     if (this.#watchers.size > 0) this.#tell({ kind: "reading", bytes, class: as, payload, admission: to });
+  }
+
+  /** The reading that the answers of a device make which was asked. */
+  answered(source: string, payload: object, as: string | undefined, admission: Admission): void {
+    this.#counts.frames++;
+    if (this.#watchers.size > 0)
+      this.#tell({ kind: "reading", bytes: NO_FRAME, class: as, payload, admission, source });
+  }
+
+  /** A device was asked in vain. */
+  fault(device: string, detail: string): void {
+    if (this.#watchers.size > 0) this.#tell({ kind: "fault", device, detail });
   }
 
   /** No more will come. */

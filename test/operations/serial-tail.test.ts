@@ -31,6 +31,8 @@ test("each frame is told with what became of it, when, and what the port did mea
   port.traffic.decoded(Buffer.from("three"), { kind: "ignored" });
   port.traffic.discarded({ kind: "discarded", reason: "too-long", bytes: Buffer.from("fo"), length: 9000 });
   port.traffic.read(Buffer.alloc(5000, 1), { payload: { much: true } }, undefined, NOTHING);
+  port.traffic.answered("bus-1", { soil: 1 }, "soil", NOTHING);
+  port.traffic.fault("server 2 (bus-2)", "no answer to function 3, register 0");
   port.traffic.closed("it was hung up");
   port.traffic.end();
   const lines = read(tail);
@@ -57,6 +59,8 @@ test("each frame is told with what became of it, when, and what the port did mea
     { kind: "ignored", length: 5, hex: hex("three") },
     { kind: "discarded", reason: "too-long", length: 9000, hex: hex("fo") },
     { kind: "reading", class: null, length: 5000, hex: "0101010101", reading: null, ...counts },
+    { kind: "reading", class: "soil", source: "bus-1", length: 0, hex: "", reading: { soil: 1 }, ...counts },
+    { kind: "fault", device: "server 2 (bus-2)", detail: "no answer to function 3, register 0" },
     { kind: "closed", detail: "it was hung up" },
     { kind: "ended" },
   ]);

@@ -160,6 +160,17 @@ describe("a Modbus bus", () => {
     assert.ok(sent.length > before + 3);
   });
 
+  test("whoever looks on is told who answered, and who did not", async () => {
+    const { traffic, clock } = await simulatedBus(modbus([server(1), server(2)]), bus(2));
+    const told: string[] = [];
+    traffic.watch((event) => {
+      if (event.kind === "reading") told.push(event.source ?? "");
+      if (event.kind === "fault") told.push(`${event.device}: ${event.detail}`);
+    });
+    await clock.advance(2 * TIMEOUT_MS + 100);
+    assert.deepEqual(told.slice(0, 2), ["bus-1", "server 2 (bus-2): no answer to function 3, registers 0"]);
+  });
+
   test("when nobody answers at all, it is the line that is suspected", async () => {
     const { clock, condition } = await simulatedBus(modbus([server(1), server(2)]), bus(1, 2));
     await clock.advance(3000);

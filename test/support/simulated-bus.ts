@@ -51,5 +51,18 @@ export async function simulatedBus(
   use.opened(port);
   const condition = (code: string) => conditions.list().find((one) => one.code === code)?.detail;
   const textsSent = () => sent.map(({ bytes }) => bytes.toString("latin1"));
-  return { use, port, clock, intake, conditions, condition, metrics, sent, textsSent, lines, reopened: () => reopened };
+  return {
+    use,
+    port,
+    clock,
+    intake,
+    conditions,
+    condition,
+    metrics,
+    traffic,
+    sent,
+    textsSent,
+    lines,
+    reopened: () => reopened,
+  };
 }

@@ -109,12 +109,22 @@ test("who looks on and does not read holds up neither the port, nor the others, 
 });
 
 test("a port that is not there, one tail too many, and a call that could not end are refused", { skip }, async (t) => {
-  const { daemon, config } = await site(t);
+  const { daemon, config, pair } = await site(t);
   const none = await daemon.get("/api/v1/serial/none/tail");
   assert.deepEqual([none.status, ((await none.json()) as Line).code], [404, "RESOURCE_NOT_FOUND"]);
   const command = summitEdge(t, "serial", "tail", "none", "--config", config);
   assert.equal(await command.ended, 1);
-  assert.match(command.errors, /there is no serial port none/);
+  assert.match(command.errors, /there is no serial port none\nhint: Name one of mast\./);
+  const [byPath, strange] = [pair.device, "/dev/null"].map((path) =>
+    summitEdge(t, "serial", "tail", path, "--seconds", "1", "--config", config),
+  );
+  assert.equal(await byPath?.ended, 0);
+  assert.match(byPath?.text ?? "", /^mast: open/);
+  assert.equal(await strange?.ended, 2);
+  assert.match(
+    strange?.errors ?? "",
+    /\/dev\/null is no port of the configuration\nhint: .*doctor .*serial --listen \/dev\/null/,
+  );
   assert.equal((await fetch(tailUrl(daemon), { method: "HEAD" })).status, 405);
   assert.equal((await fetch(tailUrl(daemon, "?what=all"))).status, 400);
 

@@ -35,7 +35,9 @@ export function tailText(line: TimedTailLine, hex: boolean): string {
         ...(duplicates > 0 ? [`${count(duplicates)} known already`] : []),
       ];
       const note = notes.length === 0 ? "" : ` (${notes.join(", ")})`;
-      return `${said("reading", frameText(line, hex))}${INDENT}${printable(`${kind ?? ""} ${value}${note}`.trim())}\n`;
+      const text = `${kind ?? ""} ${value}${note}`.trim();
+      if (line.source !== undefined) return said("reading", `${line.source}: ${text}`);
+      return `${said("reading", frameText(line, hex))}${INDENT}${printable(text)}\n`;
     }
     case "refused":
       return said("refused", `${line.detail}: ${frameText(line, hex)}`);
@@ -43,6 +45,8 @@ export function tailText(line: TimedTailLine, hex: boolean): string {
       return said("ignored", frameText(line, hex));
     case "discarded":
       return said("discarded", `${line.reason}, ${count(line.length)} bytes: ${frameText(line, hex)}`);
+    case "fault":
+      return said("fault", `${line.device}: ${line.detail}`);
     case "dropped":
       return said("", `(${count(line.lines)} lines left out: more came than can be shown)`);
     case "ended":
@@ -50,10 +54,12 @@ export function tailText(line: TimedTailLine, hex: boolean): string {
   }
 }
 
-/** `4800 bit/s 8N1, framing lines, codec nmea0183`. */
+/** `4800 bit/s 8N1, framing lines, codec nmea0183`; `9600 bit/s 8N1, modbus`. */
 function settingsText(line: TimedTailLine & { readonly kind: "port" }): string {
   const { baudRate, dataBits, parity, stopBits, framing, codec } = line;
-  return `${baudRate} bit/s ${dataBits}${parity.charAt(0).toUpperCase()}${stopBits}, framing ${framing}, codec ${codec}`;
+  // These two have frames of their own.
+  const language = codec === "modbus" || codec === "sdi12" ? codec : `framing ${framing}, codec ${codec}`;
+  return `${baudRate} bit/s ${dataBits}${parity.charAt(0).toUpperCase()}${stopBits}, ${language}`;
 }
 
 function frameText({ length, hex }: Shown, asHex: boolean): string {

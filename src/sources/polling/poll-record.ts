@@ -98,7 +98,8 @@ export class PollRecord {
   }
 }
 
-function troubleOf(turn: Turn): Omit<Trouble, "since"> | undefined {
+/** What went wrong in a turn, and what is said of it; nothing where all went well. */
+export function troubleOf(turn: Turn): Omit<Trouble, "since"> | undefined {
   if (turn.kind === "exception") return { code: "serial-exception", what: turn.detail };
   if (turn.kind !== "fault") return undefined;
   switch (turn.fault) {

@@ -11,7 +11,7 @@ import { placeText } from "../port-place.ts";
 import type { PortUse } from "../port-use.ts";
 import { checkedPipeline } from "../serial-pipeline.ts";
 import { BusLine, type LineSpeed } from "./bus-line.ts";
-import { PollRecord } from "./poll-record.ts";
+import { PollRecord, troubleOf } from "./poll-record.ts";
 import type { Station, StationParts, Turn } from "./station.ts";
 import { type TurnEnd, Turns } from "./turns.ts";
 
@@ -105,9 +105,15 @@ export class PortPolling implements PortUse {
       const turn = await station.turn(line, !turns.isFailing(index));
       if (line.closed.aborted) return;
       turns.ended(index, endOf(turn), clock.monotonic());
-      if (turn.kind !== "later") this.#record.note(station, turn);
+      if (turn.kind !== "later") this.#note(station, turn);
       this.#watchSilence(turn);
     }
+  }
+
+  #note(station: Station, turn: Turn): void {
+    this.#record.note(station, turn);
+    const trouble = troubleOf(turn);
+    if (trouble !== undefined) this.#parts.traffic.fault(station.label, trouble.what);
   }
 
   /** Waits while too much waits for its commit: what is not asked is not lost. */

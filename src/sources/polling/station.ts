@@ -38,7 +38,5 @@ export interface StationParts {
 
 /** Hands over what a device has answered, put together from all its answers. */
 export function submitValues(values: object, origin: Origin, { intake, traffic }: StationParts): void {
-  traffic.read(NO_FRAME, { payload: values }, origin.class, intake.submit(values, origin));
+  traffic.answered(origin.source, values, origin.class, intake.submit(values, origin));
 }
-
-const NO_FRAME = new Uint8Array();
