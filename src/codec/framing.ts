@@ -46,6 +46,8 @@ export interface Framer {
   push(chunk: Uint8Array, at?: number): Frame[];
   /** Nothing has come for `idleAfter`. */
   idle?(): Frame[];
+  /** The next byte may stand inside a frame, which then is none. Absent where a cut frame is known for one by its bytes. */
+  beginInside?(): void;
   /** What comes now was held up on the way, and the pauses in it are not the device's. Absent where that changes nothing. */
   heldUp?(): void;
   /** The stream has ended: gives up what is held, and starts afresh. */
@@ -85,6 +87,10 @@ export class LineFramer implements Framer {
     }
     this.#line.hold(chunk.subarray(from), frames);
     return frames;
+  }
+
+  beginInside(): void {
+    this.#line.beginInside();
   }
 
   end(): Frame[] {
@@ -127,6 +133,10 @@ export class DelimiterFramer implements Framer {
     return frames;
   }
 
+  beginInside(): void {
+    this.#stretch.beginInside();
+  }
+
   end(): Frame[] {
     const frames: Frame[] = [];
     this.#matched = 0;
@@ -158,8 +168,9 @@ function fallbacksOf(pattern: Uint8Array): number[] {
 export class IdleFramer implements Framer {
   readonly idleAfter: number;
   readonly #stretch: Stretch;
-  #lastAt = Number.NEGATIVE_INFINITY;
-  #isHeldUp = false;
+  /** Not a number before the first byte: what was before that is no silence in a frame. */
+  #lastAt = Number.NaN;
+  #isSpoilt = false;
 
   constructor(idleAfter: number, maxFrameBytes: number) {
     this.idleAfter = idleAfter;
@@ -174,19 +185,23 @@ export class IdleFramer implements Framer {
   }
 
   idle(): Frame[] {
-    if (this.#isHeldUp) return this.end();
+    if (this.#isSpoilt) return this.end();
     const frames: Frame[] = [];
     this.#stretch.complete(frames);
     return frames;
   }
 
+  beginInside(): void {
+    this.#isSpoilt = true;
+  }
+
   heldUp(): void {
-    this.#isHeldUp = true;
+    this.#isSpoilt = true;
   }
 
   end(): Frame[] {
     const frames: Frame[] = [];
-    this.#isHeldUp = false;
+    this.#isSpoilt = false;
     this.#stretch.giveUp(frames);
     return frames;
   }
@@ -206,6 +221,8 @@ class Stretch {
   #length = 0;
   /** Whether the present bytes go on from a stretch that has been reported as discarded. */
   #resynchronising = false;
+  /** Whether its beginning may not have been heard. */
+  #isRest = false;
 
   constructor(maxFrameBytes: number, delimiterBytes = 0) {
     this.#maxFrameBytes = maxFrameBytes;
@@ -228,12 +245,18 @@ class Stretch {
     }
   }
 
+  /** Nobody has heard where the frame that ends next began. */
+  beginInside(): void {
+    this.#isRest = true;
+  }
+
   /** The frame ends here, its delimiter held with it. */
   complete(frames: Frame[]): void {
     // The first bytes of a delimiter may have gone with a stretch that was reported.
     const length = Math.max(0, this.#length - this.#delimiterBytes);
     if (length > 0) {
       if (this.#overlong(length)) frames.push(this.#discarded("too-long", length));
+      else if (this.#isRest) frames.push(this.#discarded("noise", length));
       else frames.push({ kind: "frame", bytes: this.#held.slice(0, length) });
     }
     this.#restart();
@@ -271,6 +294,7 @@ class Stretch {
   #restart(): void {
     this.#length = 0;
     this.#resynchronising = false;
+    this.#isRest = false;
     if (this.#held.length > FIRST_CAPACITY_BYTES) this.#held = new Uint8Array(FIRST_CAPACITY_BYTES);
   }
 }

@@ -37,6 +37,7 @@ interface DriverPort {
 }
 
 class DevicePort implements Port {
+  readonly isMidstream: boolean;
   readonly #path: string;
   readonly #driver: DriverPort;
   readonly #fd: number;
@@ -51,7 +52,15 @@ class DevicePort implements Port {
   #pumping: Promise<void> | undefined;
   #writing: Promise<void> | undefined;
 
-  constructor(path: string, driver: DriverPort, fd: number, identity: string, surroundings: PortSurroundings) {
+  constructor(
+    { path, isPseudo }: { readonly path: string; readonly isPseudo: boolean },
+    driver: DriverPort,
+    fd: number,
+    identity: string,
+    surroundings: PortSurroundings,
+  ) {
+    // What was written to a pseudo-terminal before it was opened has waited there, from its beginning.
+    this.isMidstream = !isPseudo;
     this.#path = path;
     this.#driver = driver;
     this.#fd = fd;
@@ -203,7 +212,8 @@ export async function openDevicePort(
     }
     await setControlLines(path, driver, settings);
     const identity = identityOf(await statOf(driver.fd));
-    return { kind: "open", port: new DevicePort(path, driver, driver.fd, identity, surroundings) };
+    const device = { path, isPseudo: await isPseudoTerminal(path) };
+    return { kind: "open", port: new DevicePort(device, driver, driver.fd, identity, surroundings) };
   } catch (error) {
     return faultOfOpening(path, error);
   }

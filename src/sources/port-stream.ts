@@ -10,6 +10,20 @@ import type { Port } from "./port.ts";
 import type { PortUse } from "./port-use.ts";
 import { checkedPipeline, FrameStream, loadPipeline, type Pipeline } from "./serial-pipeline.ts";
 
+/** Codecs that may read the rest of a frame as a whole one, with a number that has lost its first digits. */
+const CUT_UNSEEN: ReadonlySet<string> = new Set(["csv", "fields", "binary"]);
+/**
+ * A device that is speaking while its port is opened is heard within so many characters, and what an adapter keeps them back for
+ * (16 ms is usual). What comes later begins a frame.
+ */
+const FIRST_BYTE_MS = 50;
+const FIRST_CHARACTERS = 4;
+const BITS_OF_CHARACTER = 10;
+
+function characterMs({ baudRate }: SerialPortConfig): number {
+  return (BITS_OF_CHARACTER * 1000) / baudRate;
+}
+
 export interface StreamParts extends JudgeParts {
   readonly conditions: Conditions;
   /** Closes the port, for it to be opened again. */
@@ -54,6 +68,8 @@ export class PortStream implements PortUse {
     const { decoder, framer } = this.#pipeline;
     this.#port = port;
     this.#stream = new FrameStream(framer(), this.#parts.clock, (frames) => this.#take(frames, decoder));
+    if (port.isMidstream === true && CUT_UNSEEN.has(this.#pipelineConfig.codec))
+      this.#stream.beginInside(FIRST_BYTE_MS + FIRST_CHARACTERS * characterMs(this.#config));
     this.#watch.opened();
     if (this.#heldBack) this.#leaveOff();
   }

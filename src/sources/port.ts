@@ -22,6 +22,8 @@ export interface PortSink {
 }
 
 export interface Port {
+  /** Whether what comes first may be the rest of a frame: a line on which a device was speaking when it was opened. */
+  readonly isMidstream?: boolean;
   /** Begins to read into `sink`; called once. */
   read(sink: PortSink): void;
   /** Stops reading, for what was not read yet to wait in the operating system's (small) buffer. */

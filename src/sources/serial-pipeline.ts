@@ -52,6 +52,8 @@ export class FrameStream {
   readonly #framer: Framer;
   readonly #clock: Clock;
   readonly #take: (frames: readonly Frame[]) => void;
+  /** Until then the first byte is taken for one inside a frame. */
+  #insideUntil = Number.NEGATIVE_INFINITY;
   #lastByteAt = 0;
   #cancel: (() => void) | undefined;
   /** When reading was left off; `undefined` while the port is read. */
@@ -65,8 +67,15 @@ export class FrameStream {
     this.#take = take;
   }
 
+  /** The device may be speaking: what comes within `ms` from now on is the rest of a frame. Before the first byte. */
+  beginInside(ms: number): void {
+    this.#insideUntil = this.#readingTime() + ms;
+  }
+
   push(chunk: Uint8Array): void {
     const now = this.#readingTime();
+    if (now < this.#insideUntil) this.#framer.beginInside?.();
+    this.#insideUntil = Number.NEGATIVE_INFINITY;
     this.#awaitSilence(now);
     this.#take(this.#framer.push(chunk, now));
   }

@@ -141,17 +141,24 @@ describe("a serial source with declared frames", () => {
     assert.equal(clock.waiting, 0);
   });
 
-  /** What is made of pieces between which the port was not read, for far longer than the pause that ends a frame. */
-  async function heldUp(over: Partial<SerialPortConfig>, pieces: readonly Uint8Array[], Stream = PortStream) {
+  /** A port that has just been opened, by a clock that the test moves. */
+  async function opened(over: Partial<SerialPortConfig>, isMidstream = false, Stream = PortStream) {
     const clock = new TestClock();
     const intake = new RecordingIntake();
     const conditions = new Conditions(clock, pino({ level: "silent" }));
     const meters = createSerialMeters(createMetrics());
-    const parts = { intake, clock, conditions, meters, traffic: new SerialTraffic(), reopen: () => {} };
+    const traffic = new SerialTraffic();
+    const parts = { intake, clock, conditions, meters, traffic, reopen: () => {} };
     const stream = new Stream(portConfig("/dev/null", over), parts);
     const nothing = async (): Promise<void> => {};
     await stream.prepare();
-    stream.opened({ read: () => {}, pause: () => {}, resume: () => {}, write: nothing, close: nothing });
+    stream.opened({ isMidstream, read: () => {}, pause: () => {}, resume: () => {}, write: nothing, close: nothing });
+    return { clock, intake, stream, traffic };
+  }
+
+  /** What is made of pieces between which the port was not read, for far longer than the pause that ends a frame. */
+  async function heldUp(over: Partial<SerialPortConfig>, pieces: readonly Uint8Array[], Stream = PortStream) {
+    const { clock, intake, stream } = await opened(over, false, Stream);
     for (const piece of pieces) {
       intake.saturated = true;
       stream.heard(piece);
@@ -192,6 +199,35 @@ describe("a serial source with declared frames", () => {
     ]);
     const pieces = [PAIRS.subarray(0, 5), PAIRS.subarray(5, 11), PAIRS.subarray(11)];
     assert.deepEqual(await heldUp(FIXED, pieces, Stream), [{ n: "12" }]);
+  });
+
+  const NUMBERS: Partial<SerialPortConfig> = { codec: "csv", columns: ["t"] };
+
+  /** What is made of what comes so long after the port was opened. */
+  async function firstHeard(said: string, afterMs: number, over: Partial<SerialPortConfig> = {}, isMidstream = true) {
+    const { clock, intake, stream, traffic } = await opened({ ...NUMBERS, ...over }, isMidstream);
+    await clock.advance(afterMs);
+    stream.heard(Buffer.from(said));
+    await clock.advance(1000);
+    assert.deepEqual(intake.refusals, []);
+    return [...intake.payloads(), ...(traffic.counts().discardedBytes > 0 ? ["and bytes discarded"] : [])];
+  }
+
+  it("takes no number for whole that a device was saying when its port was opened", async () => {
+    assert.deepEqual(await firstHeard("3.5\r\n24.5\r\n", 10), [{ t: 24.5 }, "and bytes discarded"]);
+    assert.deepEqual(await firstHeard("\n24.5\r\n", 10), [{ t: 24.5 }], "all but the line's end was over");
+    const ends = { framing: "delimiter", delimiter: "3b" } as const;
+    assert.deepEqual(await firstHeard("3.5;24.5;", 10, ends), [{ t: 24.5 }, "and bytes discarded"]);
+    assert.deepEqual(await firstHeard("3.5", 10, { framing: "idle", idle: 30 }), ["and bytes discarded"]);
+  });
+
+  it("takes what comes once a port was open for a while, and what shows by itself whether it is whole", async () => {
+    assert.deepEqual(await firstHeard("23.5\r\n24.5\r\n", 100), [{ t: 23.5 }, { t: 24.5 }]);
+    const { stream, intake } = await opened({ codec: "json" }, true);
+    stream.heard(Buffer.from('{"t":23.5}\r\n'));
+    assert.deepEqual(intake.payloads(), [{ t: 23.5 }]);
+    const control = await firstHeard("3.5\r\n24.5\r\n", 10, {}, false);
+    assert.deepEqual(control, [{ t: 3.5 }, { t: 24.5 }], "control: where nobody minds, the rest of a number is one");
   });
 
   it("calls wind wind on a port of positions, and by the port's class where it has one of its own", async () => {
