@@ -6,7 +6,8 @@
  * (`LCK..ttyUSB0`: minicom). The first and the last are looked up here; what holds a file without any of them is found
  * among the open files of those processes that this user may look into.
  */
-import { readdir, readFile, readlink, realpath, stat } from "node:fs/promises";
+import { constants } from "node:fs";
+import { open, readdir, readFile, readlink, realpath, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { codeOf } from "./errors.ts";
 
@@ -71,8 +72,25 @@ function hex(part: bigint): string {
 /** A lock file whose process has ended keeps nobody off. */
 async function lockFileHolder(path: string, folder: string): Promise<number | undefined> {
   const device = await realpath(path).catch(() => path);
-  const pid = Number.parseInt(await readText(join(folder, `LCK..${basename(device)}`)), 10);
+  const pid = Number.parseInt(await readLockFile(join(folder, `LCK..${basename(device)}`)), 10);
   return Number.isSafeInteger(pid) && pid > 0 && isRunning(pid) ? pid : undefined;
+}
+
+/** As long as a process id, the blanks before it, and who wrote it. */
+const LOCK_FILE_BYTES = 64;
+
+/** Anybody may write into the folder: a pipe that nobody writes to must not keep the reader waiting, nor a large file its memory. */
+async function readLockFile(path: string): Promise<string> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch(() => undefined);
+  if (file === undefined) return "";
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(LOCK_FILE_BYTES), 0, LOCK_FILE_BYTES);
+    return buffer.toString("latin1", 0, bytesRead);
+  } catch {
+    return "";
+  } finally {
+    await file.close();
+  }
 }
 
 function isRunning(pid: number): boolean {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, openSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -48,6 +48,12 @@ test("a lock file counts while its process runs", async (t) => {
   minicom.kill();
   await once(minicom, "exit");
   assert.equal(await lockHolder(device, places), undefined, "control: its process has ended");
+});
+
+test("a lock file that is a pipe, which nobody writes to, keeps nobody waiting", async (t) => {
+  const { places, device } = site(t);
+  execFileSync("mkfifo", [join(places.lockFolder, "LCK..ttyUSB0")]);
+  assert.equal(await lockHolder(device, places), undefined);
 });
 
 test("who has the device open without any lock is found among the open files", async (t) => {
