@@ -31,7 +31,7 @@ export interface FieldsConfig {
 
 type Value = number | string;
 
-/** Most fields that are looked at: as many as there are attributes in a reading. */
+/** Most fields in a frame: as many as there are attributes in a reading. */
 const MOST_FIELDS = 1024;
 
 export class FieldsDecoder implements Decoder {
@@ -51,7 +51,9 @@ export class FieldsDecoder implements Decoder {
     const text = textOf(frame);
     if (text === undefined) return refused("not UTF-8");
     const values = new Map<string, Value>();
-    for (const part of text.split(this.#between, MOST_FIELDS)) {
+    const parts = text.split(this.#between, MOST_FIELDS + 1);
+    if (parts.length > MOST_FIELDS) return refused(`more than ${MOST_FIELDS} fields`);
+    for (const part of parts) {
       if (part.trim() === "") continue;
       const end = part.indexOf(this.#separator);
       if (end < 0) return refused("a field without the separator between label and value");

@@ -50,6 +50,9 @@ describe("codec fields", () => {
       kind: "refused",
       detail: "a field without the separator between label and value",
     });
+    const many = Array.from({ length: 1025 }, (_, n) => `F${n}\t${n}`);
+    assert.deepEqual(decode(many.join("\n")), { kind: "refused", detail: "more than 1024 fields" });
+    assert.equal(Object.keys(decode(many.slice(1).join("\n")) as object).length, 1024);
     const bytes = new FieldsDecoder(CHARGER).decode(Uint8Array.of(0x56, 0x09, 0xff));
     assert.deepEqual(bytes, { kind: "refused", detail: "not UTF-8" });
   });
