@@ -13,6 +13,8 @@ import { projectRoot, run } from "../support/programs.ts";
 const [OLD, NEW] = ["0.1.0", "0.2.0"];
 const CONFIG = "/etc/summit-edge/gateway.yaml";
 const OUTBOX = "/var/lib/summit-edge/outbox.db";
+/** The Debian shares this machine's network, on which another gateway may listen: it is not to be asked what waits in this one. */
+const UNASKED = ["env", "SUMMIT_EDGE__HTTP__PORT=1"];
 /** What `systemctl enable` makes. */
 const ENABLED = "/etc/systemd/system/multi-user.target.wants/summit-edge.service";
 /** Stands in for systemd: notes what it is told. */
@@ -192,7 +194,7 @@ describe("the Debian package", { skip: noDebianRoot() }, () => {
   });
 
   it("is removed without its outbox and configuration, and says what waits", () => {
-    const output = succeeds(root.run("dpkg", "--remove", "summit-edge"));
+    const output = succeeds(root.run(...UNASKED, "dpkg", "--remove", "summit-edge"));
     assert.match(output, /3 readings wait there that have not been delivered/);
     assert.ok(commanded().includes("stop summit-edge.service"), commanded().join("\n"));
     assert.equal(existsSync(inRoot("/usr/lib/summit-edge")), false);
@@ -221,10 +223,22 @@ describe("the Debian package", { skip: noDebianRoot() }, () => {
   });
 
   it("is purged with everything, and says what is thrown away", () => {
-    const output = succeeds(root.run("dpkg", "--purge", "summit-edge"));
+    const output = succeeds(root.run(...UNASKED, "dpkg", "--purge", "summit-edge"));
     assert.match(output, /thrown away with \/var\/lib\/summit-edge: 1 readings that had not been delivered/);
     for (const path of ["/etc/summit-edge", "/var/lib/summit-edge"])
       assert.equal(existsSync(inRoot(path)), false, path);
     assert.throws(() => lstatSync(inRoot(ENABLED)), { code: "ENOENT" });
+  });
+
+  it("is purged where the outbox has a disk of its own, which is emptied and stays mounted", () => {
+    root.copyIn(join(projectRoot, "device/debian/postrm"), "/postrm");
+    const state = inRoot(dirname(OUTBOX));
+    const script = [
+      `mkdir ${state} && mount -t tmpfs none ${state} && mkdir ${state}/lost+found && echo 1 >${inRoot(OUTBOX)}`,
+      `chroot ${root.folder} sh /postrm purge`,
+      `mountpoint -q ${state} && [ -z "$(ls -A ${state})" ]`,
+    ].join(" && ");
+    const { status, output } = run("unshare", ["--mount", "sh", "-c", script]);
+    assert.equal(status, 0, output);
   });
 });
