@@ -310,10 +310,13 @@ export class UnwrappingFramer implements Framer {
   readonly idleAfter?: number;
   readonly #inner: Framer;
   readonly #unwrap: Unwrap;
+  readonly #knowsCut: boolean;
 
-  constructor(inner: Framer, unwrap: Unwrap) {
+  /** `knowsCut`: what is left of a frame is not taken for one. */
+  constructor(inner: Framer, unwrap: Unwrap, { knowsCut }: { readonly knowsCut: boolean }) {
     this.#inner = inner;
     this.#unwrap = unwrap;
+    this.#knowsCut = knowsCut;
     if (inner.idleAfter !== undefined) this.idleAfter = inner.idleAfter;
   }
 
@@ -323,6 +326,10 @@ export class UnwrappingFramer implements Framer {
 
   idle(): Frame[] {
     return this.#unwrapped(this.#inner.idle?.() ?? []);
+  }
+
+  beginInside(): void {
+    if (!this.#knowsCut) this.#inner.beginInside?.();
   }
 
   end(): Frame[] {

@@ -28,10 +28,10 @@ export function createFramer(config: FramingConfig): Framer {
   const framer = bareFramer(config);
   if (checksum === undefined) return framer;
   // A framing with a header has looked at the checksum already, to know what is a frame.
-  if (isHeaded(config)) return new UnwrappingFramer(framer, (bytes) => checksumCut(bytes, checksum));
-  return new UnwrappingFramer(framer, (bytes) =>
-    hasChecksum(bytes, checksum) ? checksumCut(bytes, checksum) : "bad-checksum",
-  );
+  if (isHeaded(config))
+    return new UnwrappingFramer(framer, (bytes) => checksumCut(bytes, checksum), { knowsCut: true });
+  const checked: Unwrap = (bytes) => (hasChecksum(bytes, checksum) ? checksumCut(bytes, checksum) : "bad-checksum");
+  return new UnwrappingFramer(framer, checked, { knowsCut: true });
 }
 
 function bareFramer(config: FramingConfig): Framer {
@@ -66,7 +66,9 @@ function bareFramer(config: FramingConfig): Framer {
 
 /** The bound holds for what is on the wire, which is never shorter than what it stands for. */
 function escapedFramer(delimiter: number, maxFrameBytes: number, unwrap: Unwrap): Framer {
-  return new UnwrappingFramer(new DelimiterFramer(Uint8Array.of(delimiter), maxFrameBytes), unwrap);
+  return new UnwrappingFramer(new DelimiterFramer(Uint8Array.of(delimiter), maxFrameBytes), unwrap, {
+    knowsCut: false,
+  });
 }
 
 /**

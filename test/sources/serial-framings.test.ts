@@ -219,10 +219,14 @@ describe("a serial source with declared frames", () => {
     const ends = { framing: "delimiter", delimiter: "3b" } as const;
     assert.deepEqual(await firstHeard("3.5;24.5;", 10, ends), [{ t: 24.5 }, "and bytes discarded"]);
     assert.deepEqual(await firstHeard("3.5", 10, { framing: "idle", idle: 30 }), ["and bytes discarded"]);
+    const hdlc = { framing: "hdlc", maxFrameBytes: 64 } as const;
+    assert.deepEqual(await firstHeard("3.5~24.5~", 10, hdlc), [{ t: 24.5 }, "and bytes discarded"]);
   });
 
   it("takes what comes once a port was open for a while, and what shows by itself whether it is whole", async () => {
     assert.deepEqual(await firstHeard("23.5\r\n24.5\r\n", 100), [{ t: 23.5 }, { t: 24.5 }]);
+    const sum = { ...CRC, type: "xor8", encoding: "hex" } as const;
+    assert.deepEqual(await firstHeard("737\r\n", 10, { checksum: sum }), [{ t: 7 }]);
     const { stream, intake } = await opened({ codec: "json" }, true);
     stream.heard(Buffer.from('{"t":23.5}\r\n'));
     assert.deepEqual(intake.payloads(), [{ t: 23.5 }]);
