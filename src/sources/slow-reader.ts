@@ -17,8 +17,10 @@ export const PATIENCE_MS = 250;
  * only twice a minute, because TCP opens a window that was closed in large steps (RFC 9293, section 3.8.6.2.2).
  */
 export const STUCK_MS = 60_000;
-/** A reader whose writes have come to no end for so long is watched more closely. */
+/** A reader whose writes have come to no end for so long is watched more closely, */
 const STILL_MS = 1_000;
+/** so often: what is queued for it is the same again whenever the queue has been filled up to its limit. */
+const SAMPLE_MS = 10_000;
 
 export interface SlowReaderOptions {
   readonly clock: Clock;
@@ -39,8 +41,9 @@ export class SlowReader {
   #lagging = false;
   /** When it last took something. */
   #tookAt = 0;
-  /** What was queued for it some time after that. */
+  /** What was queued for it when that was last looked at. */
   #queued: string | undefined;
+  #sampledAt = 0;
 
   constructor(options: SlowReaderOptions) {
     this.#options = options;
@@ -80,22 +83,28 @@ export class SlowReader {
     const { clock, full, release, stuck, queued } = this.#options;
     this.#arm();
     if (!full()) return;
-    const still = clock.monotonic() - this.#tookAt;
-    if (still >= STUCK_MS && !this.#tookSomething()) {
+    const now = clock.monotonic();
+    if (now >= this.#sampleAt && this.#tookSomething(queued())) this.#tookAt = now;
+    if (now - this.#tookAt >= STUCK_MS) {
       stuck();
       return;
     }
-    if (still >= STILL_MS) this.#queued ??= queued();
     if (this.lagging) return;
     this.#lagging = true;
     release();
   }
 
-  /** Whether the reader has taken something although no write was done, or may have as far as is known. */
-  #tookSomething(): boolean {
-    const queued = this.#options.queued();
-    if (queued === undefined || queued === this.#queued) return false;
-    this.took();
-    return true;
+  get #sampleAt(): number {
+    return this.#queued === undefined
+      ? this.#tookAt + STILL_MS
+      : Math.min(this.#sampledAt + SAMPLE_MS, this.#tookAt + STUCK_MS);
+  }
+
+  /** Whether the reader has taken something although no write was done. */
+  #tookSomething(queued: string | undefined): boolean {
+    const before = this.#queued;
+    this.#queued = queued;
+    this.#sampledAt = this.#options.clock.monotonic();
+    return before !== undefined && queued !== undefined && queued !== before;
   }
 }
