@@ -1,7 +1,10 @@
 /** `summit-edge simulate serial --profile`: a simulated device of a profile, on a serial line of its own. */
+import { resolve } from "node:path";
 import { systemClock } from "../kernel/clock.ts";
+import { GatewayError } from "../kernel/errors.ts";
 import type { ScenarioKind } from "../simulator/scenario.ts";
 import { json } from "./format.ts";
+import { linkTo } from "./port-link.ts";
 import { loadedProfile } from "./profiles.ts";
 import { untilStopped } from "./signals.ts";
 
@@ -16,11 +19,14 @@ export interface SimulateProfileOptions {
   readonly speed: number;
   /** Milliseconds; without it, until a signal. */
   readonly duration?: number | undefined;
+  /** Where the port of a single device is to be found. */
+  readonly port?: string | undefined;
   readonly json?: boolean | undefined;
 }
 
 /** Runs the devices until they are to end, and says where they are and how much they said. */
 export async function simulateProfiles(options: SimulateProfileOptions): Promise<void> {
+  if (options.port !== undefined && options.profile.length > 1) throw onePort(options.profile.length);
   const [{ createLog }, { ProfileDevice }, { openVirtualPort }] = await Promise.all([
     import("../kernel/telemetry.ts"),
     import("../simulator/profile-device.ts"),
@@ -41,17 +47,37 @@ export async function simulateProfiles(options: SimulateProfileOptions): Promise
       return { name: options.profile[index] ?? profile.name, port, device };
     }),
   );
+  const link = options.port;
+  const unlinkPorts = await Promise.all(lines.map(({ port }) => linkTo(port.path, link))).catch(
+    async (error: unknown) => {
+      await Promise.all(lines.map(({ port }) => port.close()));
+      throw error;
+    },
+  );
   for (const { device } of lines) device.start();
-  const paths = lines.map(({ name, port }) => ({ profile: name, path: port.path }));
+  const paths = lines.map(({ name, port }) => ({
+    profile: name,
+    path: link === undefined ? port.path : resolve(link),
+  }));
   if (options.json) process.stdout.write(json({ serial: paths }));
   else console.log(startText(paths));
 
   await (options.duration === undefined ? stopped : clock.sleep(options.duration, ended.signal));
   const counts = lines.map(({ name, device }) => ({ profile: name, ...device.stop() }));
+  await Promise.all(unlinkPorts.map((unlinkPort) => unlinkPort()));
   await Promise.all(lines.map(({ port }) => port.close()));
   if (options.json) process.stdout.write(json({ serial: counts }));
   else
     for (const { profile, frames, dropped } of counts) console.log(`${profile}: frames=${frames} dropped=${dropped}`);
+}
+
+function onePort(devices: number): GatewayError {
+  return new GatewayError({
+    code: "USAGE",
+    op: "simulate.serial",
+    message: `--port is one port, and there are ${devices} devices`,
+    hint: "Run the command once for each device, with a --port of its own.",
+  });
 }
 
 function startText(lines: readonly { readonly profile: string; readonly path: string }[]): string {

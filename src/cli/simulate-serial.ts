@@ -1,13 +1,14 @@
 /** `summit-edge simulate serial`: a simulated device of a profile, or a captured serial line, on a pseudo-terminal. */
-import { lstat, readFile, readlink, stat, symlink, unlink } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { type Capture, parseCapture } from "../codec/capture.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { deviceHolders } from "../kernel/device-holders.ts";
-import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
+import { GatewayError, messageOf } from "../kernel/errors.ts";
 import { positiveNumber } from "./arguments.ts";
 import { count, json, span } from "./format.ts";
+import { linkTo } from "./port-link.ts";
 import { untilStopped } from "./signals.ts";
 import type { SimulateProfileOptions } from "./simulate-profile.ts";
 
@@ -38,13 +39,13 @@ export function addSerialCommand(simulate: Command): void {
     .option("--profile <name...>", "devices, by names of summit-edge profiles list or files of your own")
     .option("--replay <file>", "what summit-edge serial capture has recorded")
     .option("--speed <x>", "how many times as fast", positiveNumber, 1)
-    .option("--port <path>", "where the port is to be found: a symbolic link that is made here and goes with it")
-    .option("--repeat", "from the beginning again, until Ctrl-C")
-    .option("--keep-open", "leave the port there at the end, until Ctrl-C")
+    .option("--port <path>", "where the one port is to be found: a symbolic link that is made here and goes with it")
+    .option("--repeat", "of a replay: from the beginning again, until Ctrl-C")
+    .option("--keep-open", "of a replay: leave the port there at the end, until Ctrl-C")
     .option("--json", "print JSON: the port, and what was played")
     .addHelpText(
       "after",
-      "\nA replay begins once somebody has opened the port. For devices, --scenario, --seed and --duration of simulate count too.\n\nExamples:\n  summit-edge simulate serial --profile victron-ve-direct nova-sds011\n  summit-edge simulate serial --replay mast.capture --port /tmp/mast",
+      "\nA replay begins once somebody has opened the port. For devices, --scenario, --seed and --duration of simulate count too.\n\nExamples:\n  summit-edge simulate serial --profile victron-ve-direct nova-sds011\n  summit-edge simulate serial --profile nova-sds011 --port /tmp/dust\n  summit-edge simulate serial --replay mast.capture --port /tmp/mast",
     )
     // Options that `simulate` has too are taken by it, wherever they stand.
     .action((_options: object, command: Command) => simulateSerial(command.optsWithGlobals<SerialOptions>()));
@@ -52,9 +53,8 @@ export function addSerialCommand(simulate: Command): void {
 
 async function simulateSerial({ profile, replay: file, ...options }: SerialOptions): Promise<void> {
   if (profile !== undefined && file === undefined) {
-    const ofReplay = [options.port, options.repeat, options.keepOpen].some((given) => given !== undefined);
-    if (ofReplay)
-      throw usage("--port, --repeat and --keep-open go with --replay", "A simulated device says where its port is.");
+    const ofReplay = [options.repeat, options.keepOpen].some((given) => given !== undefined);
+    if (ofReplay) throw usage("--repeat and --keep-open go with --replay", "Leave them out.");
     const { simulateProfiles } = await import("./simulate-profile.ts");
     return simulateProfiles({ ...options, profile });
   }
@@ -119,29 +119,6 @@ async function read(file: string): Promise<Buffer> {
   const { size } = await stat(file);
   if (size > MOST_FILE_BYTES) throw new Error(`it has more than ${MOST_FILE_BYTES} bytes`);
   return await readFile(file);
-}
-
-/** Makes `link` lead to the terminal, where one is asked for; gives back how to take it away. A link that leads nowhere makes room. */
-async function linkTo(terminal: string, link: string | undefined): Promise<() => Promise<void>> {
-  if (link === undefined) return async () => {};
-  const path = resolve(link);
-  try {
-    const isLink = (await lstat(path).catch(() => undefined))?.isSymbolicLink() ?? false;
-    if (isLink && (await stat(path).catch(() => undefined)) === undefined) await unlink(path);
-    await symlink(terminal, path);
-  } catch (error) {
-    const isThere = codeOf(error) === "EEXIST";
-    throw new GatewayError({
-      code: "PORT_LINK",
-      op: "simulate.replay",
-      message: isThere ? `${link} is there already` : `${link} cannot be made: ${messageOf(error)}`,
-      hint: "Name a place for --port where there is nothing yet, in a folder that you may write to.",
-      cause: error,
-    });
-  }
-  return async () => {
-    if ((await readlink(path).catch(() => undefined)) === terminal) await unlink(path).catch(() => {});
-  };
 }
 
 /** Besides those who hold it from the beginning: what makes the terminal has it open too. */

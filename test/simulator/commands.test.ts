@@ -140,6 +140,35 @@ test("simulate ends with status 1 and a hint when nothing was acknowledged in al
   silent.close();
 });
 
+test("a simulated device of a profile stands where --port says, and only one can", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "simulate-port-"));
+  try {
+    const port = join(folder, "dust");
+    const device = new Running("simulate", "serial", "--profile", "nova-sds011", "--port", port, "--json");
+    await until("the device is there", () => device.stdout.includes("\n"));
+    assert.deepEqual(device.results[0], { serial: [{ profile: "nova-sds011", path: port }] });
+    const one = new Running("simulate", "serial", "--profile", "victron-ve-direct", "--port", port);
+    const two = new Running(
+      "simulate",
+      "serial",
+      "--profile",
+      "nova-sds011",
+      "victron-ve-direct",
+      "--port",
+      `${port}s`,
+    );
+    assert.deepEqual([await one.status(), await two.status()], [1, 1]);
+    assert.match(one.stderr, /is there already/);
+    assert.match(two.stderr, /--port is one port, and there are 2 devices/);
+    assert.ok(existsSync(port));
+    device.child.kill("SIGTERM");
+    assert.equal(await device.status(), 0);
+    assert.equal(existsSync(port), false);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
 test("simulate on serial lines alone needs no broker", async () => {
   const simulation = new Running("simulate", "--serial", "--duration", "300ms");
   assert.equal(await simulation.status(), 0, simulation.stderr);
