@@ -86,7 +86,7 @@ describe("summit-edge profiles", { concurrency: 4 }, () => {
   it("test says when nothing fits, and what cannot be tried", async () => {
     const none = await summitEdge(["profiles", "test", poem]);
     assert.equal(none.status, 1);
-    assert.match(none.stdout, /No profile fits/);
+    assert.match(none.stdout, /No profile fits.*Modbus devices are not told by a capture/);
     const modbus = await summitEdge(["profiles", "test", poem, "--profile", "generic-modbus-wind"]);
     assert.equal(modbus.status, 2);
     assert.match(modbus.stderr, /reads registers that it asks for/);

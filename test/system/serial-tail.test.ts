@@ -162,6 +162,7 @@ test("without a daemon the command opens the port itself, and leaves one alone t
   const second = summitEdge(t, "serial", "tail", "mast", "--config", config);
   assert.equal(await second.ended, 1);
   assert.match(second.errors, new RegExp(`in use by .*process ${command.child.pid}`));
+  assert.match(second.errors, /looked at by its name: summit-edge serial tail NAME/);
   assert.equal(await command.interrupt(), 0);
   assert.equal(command.errors, "");
 

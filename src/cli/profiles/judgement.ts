@@ -41,7 +41,7 @@ export function scoreRows(scores: readonly ProfileScore[]): string[][] {
 
 export function bestText(best: ProfileScore | undefined): string {
   if (best !== undefined) return `\nIt is most probably a device of profile ${best.name}: ${tallyText(best)}.\n`;
-  return "\nNo profile fits. Was it captured at the right speed (summit-edge doctor)? Else the device wants a profile of its own.\n";
+  return "\nNo profile fits. Was it captured at the right speed (summit-edge doctor)? Else the device wants a profile of its own. Modbus devices are not told by a capture: it has no requests.\n";
 }
 
 export function verdictText(score: ProfileScore): string {
