@@ -7,7 +7,7 @@
  *
  * Another program may bring the log in through SQLite as well (`PRAGMA wal_checkpoint` before somebody copies the file), which is no harm.
  * That leaves a trace which no overwriting leaves: the index of the log says that more of it is in the file than we have brought in, or
- * the log has begun anew although we had not brought in all.
+ * that there is less of it than we have written, or it has begun anew although we had not brought in all.
  *
  * It does not tell of what is written during a checkpoint, in milliseconds; nor of what gives the file its old time back.
  */
@@ -33,14 +33,14 @@ export interface WalFrames {
   readonly checkpointed: number;
 }
 
-/** How far the log had been brought into the file. */
-interface BroughtIn extends WalFrames {
-  /** Goes up by 1 each time that the log begins anew; `undefined` where it holds nothing yet. */
-  readonly generation: number | undefined;
+/** The log after our last commit or checkpoint. */
+interface KnownLog extends WalFrames {
+  /** Another one each time that it begins anew; `undefined` where it holds nothing yet. */
+  readonly generation: string | undefined;
 }
 
-/** How often others may have had the log begin anew between two looks. */
-const MAX_AHEAD = 1000;
+/** Frames that one commit has at most, by far: a log that is longer has begun anew only if it is shorter afterwards. */
+const LONGEST_COMMIT = 1024;
 
 export class FileContent {
   readonly #file: string;
@@ -51,7 +51,9 @@ export class FileContent {
   #size = 0n;
   #changed = 0n;
   readonly #firstPage = Buffer.alloc(PAGE_BYTES);
-  #broughtIn: BroughtIn = { log: 0, checkpointed: 0, generation: undefined };
+  #log: KnownLog = { log: 0, checkpointed: 0, generation: undefined };
+  /** A commit of ours has found the log brought in, or begun anew, by others. */
+  #foundBroughtIn = false;
 
   /** Of a file that has just been opened, and is ours; `frames` looks into the index of its log. */
   constructor(file: string, frames: () => WalFrames) {
@@ -73,16 +75,12 @@ export class FileContent {
   /** Costs one `fstat`, as long as all is well. */
   look(): Content {
     const { size, mtimeNs } = fstatSync(this.#fd, { bigint: true });
-    if (size === this.#size && mtimeNs === this.#changed) {
-      if (this.#broughtIn.generation === undefined) this.#noteLog();
-      return "ours";
-    }
+    if (size === this.#size && mtimeNs === this.#changed) return "ours";
     if (this.#othersBroughtIn()) return "touched";
     const page = Buffer.alloc(PAGE_BYTES);
     this.#read(page);
-    // Somebody may be about to bring the log in.
-    const ours = page.equals(this.#firstPage) || readWal(`${this.#file}-wal`)?.first.some((own) => own.equals(page));
-    return ours === true && size >= this.#size ? "touched" : "overwritten";
+    const ours = page.equals(this.#firstPage) || this.#isInLog(page);
+    return ours && size >= this.#size ? "touched" : "overwritten";
   }
 
   /** After SQLite has closed the file; once more does nothing, as there. */
@@ -91,23 +89,36 @@ export class FileContent {
     this.#isOpen = false;
   }
 
-  #noteLog(): void {
-    this.#broughtIn = { ...this.#frames(), generation: logGeneration(`${this.#file}-wal`) };
+  /** This process has committed; to be told of each commit, or what it wrote is taken for another program's. */
+  noteCommit(): void {
+    const before = this.#log;
+    const { log, checkpointed } = this.#frames();
+    const mayBeAnew = log <= before.log || before.log < LONGEST_COMMIT || before.generation === undefined;
+    // None: it has been emptied behind SQLite's back, which is not to begin anew.
+    const generation = (mayBeAnew ? logGeneration(`${this.#file}-wal`) : undefined) ?? before.generation;
+    const anew = generation !== before.generation;
+    // Once all is in, our own next commit begins the log anew.
+    if (anew ? before.log > before.checkpointed : checkpointed > before.checkpointed) this.#foundBroughtIn = true;
+    this.#log = { log, checkpointed: anew ? 0 : before.checkpointed, generation };
   }
 
-  /** Whether another connection has brought in what we have not. */
+  #noteLog(): void {
+    this.#log = { ...this.#frames(), generation: logGeneration(`${this.#file}-wal`) };
+    this.#foundBroughtIn = false;
+  }
+
+  /** Whether another connection has brought in what we have not, or has written. */
   #othersBroughtIn(): boolean {
-    const { log, checkpointed, generation } = this.#broughtIn;
-    const now = logGeneration(`${this.#file}-wal`);
-    const { log: logNow, checkpointed: checkpointedNow } = this.#frames();
-    if (now === generation || generation === undefined)
-      return checkpointedNow > (now === generation ? checkpointed : 0);
-    if (now === undefined) return logNow === 0 && log > 0;
-    const ahead = (now - generation) >>> 0;
-    // Once all is in, our own next commit begins the log anew.
-    if (ahead === 1) return log > checkpointed || checkpointedNow > 0;
-    // Beyond that it is not our log any more: somebody has copied another's over it.
-    return ahead <= MAX_AHEAD;
+    const { log, checkpointed } = this.#frames();
+    return this.#foundBroughtIn || log !== this.#log.log || checkpointed > this.#log.checkpointed;
+  }
+
+  /** Whether the page is the first one as it was after one of our commits that are in the log: somebody may be about to bring that in. */
+  #isInLog(page: Buffer): boolean {
+    const path = `${this.#file}-wal`;
+    return (
+      logGeneration(path) === this.#log.generation && readWal(path)?.first.some((own) => own.equals(page)) === true
+    );
   }
 
   #read(page: Buffer): void {

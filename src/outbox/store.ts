@@ -144,6 +144,7 @@ export class Store {
       const result = change();
       this.#statements.commit.run();
       this.#bootOwed = false;
+      this.content?.noteCommit();
       return result;
     } catch (fault) {
       this.#counted = undefined;

@@ -12,7 +12,7 @@ import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 
 const PAGE_BYTES = 4096;
 const HEADER_BYTES = 32;
-const SALT = 16;
+const SALTS = 16;
 const FRAME_HEADER_BYTES = 24;
 const FRAME_BYTES = FRAME_HEADER_BYTES + PAGE_BYTES;
 const MAGIC = 0x377f0682;
@@ -64,8 +64,8 @@ export function readWal(path: string): Wal | undefined {
   return { fault, pages, first, pageCount: frames[upTo - 1]?.commit ?? 0 };
 }
 
-/** The log's first salt, which goes up by 1 each time that the log begins anew; `undefined` where it has no header. */
-export function logGeneration(path: string): number | undefined {
+/** The log's salts, which are others each time that it begins anew; `undefined` where it has no header. */
+export function logGeneration(path: string): string | undefined {
   const header = Buffer.alloc(HEADER_BYTES);
   let fd: number;
   try {
@@ -74,7 +74,8 @@ export function logGeneration(path: string): number | undefined {
     return undefined;
   }
   try {
-    return readSync(fd, header, 0, HEADER_BYTES, 0) < HEADER_BYTES ? undefined : header.readUInt32BE(SALT);
+    const isThere = readSync(fd, header, 0, HEADER_BYTES, 0) === HEADER_BYTES && hasMagic(header);
+    return isThere ? header.toString("hex", SALTS, SALTS + 8) : undefined;
   } finally {
     closeSync(fd);
   }
@@ -89,8 +90,10 @@ function faultIn(frames: readonly Frame[], whole: number): string | undefined {
   return `frame ${whole + 1} of ${frames.length} is damaged`;
 }
 
+const hasMagic = (bytes: Buffer): boolean => bytes.readUInt32BE(0) >>> 1 === MAGIC >>> 1;
+
 function headerIsSound(bytes: Buffer): boolean {
-  if (bytes.readUInt32BE(0) >>> 1 !== MAGIC >>> 1 || bytes.readUInt32BE(8) !== PAGE_BYTES) return false;
+  if (!hasMagic(bytes) || bytes.readUInt32BE(8) !== PAGE_BYTES) return false;
   return same(checksum(wordsOf(bytes, 0, 24, isBigEndian(bytes)), [0, 0]), sumsAt(bytes, 24));
 }
 

@@ -73,6 +73,21 @@ for (const [what, sql] of Object.entries(BRINGS_IN)) {
   });
 }
 
+test("one that another program makes after each commit is no overwriting either", (t) => {
+  const { other, commit, look, store } = rigOf(t);
+  const kinds = ["PASSIVE", "RESTART", "TRUNCATE"];
+  for (const before of kinds) {
+    for (const kind of kinds) {
+      for (const how of [before, kind, kind]) {
+        commit();
+        other.pragma(`wal_checkpoint(${how})`);
+        assert.equal(look(), "touched", `${how} after ${before}`);
+        store.content?.note();
+      }
+    }
+  }
+});
+
 test("a touch long after another program has brought the log in is a touch", (t) => {
   const { file, store, other, commit, look } = rigOf(t);
   commit();
@@ -107,6 +122,8 @@ for (const [what, overwrite] of Object.entries(OVERWRITES)) {
       theirs.commit();
       overwrite(ours.file, theirs.file);
       assert.equal(ours.look(), "overwritten");
+      if (!what.includes("and its log")) ours.store.setClockOffset(1);
+      assert.equal(ours.look(), "overwritten", "after what is committed without a look");
     }
   });
 }
