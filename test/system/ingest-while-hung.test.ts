@@ -101,9 +101,9 @@ test("a fusion that hangs stops no device; the backlog costs no memory; critical
 test("control: a gateway that keeps its backlog in memory grows with it", async (t) => {
   const dist = mutant(
     t,
-    "outbox/outbox.js",
-    "this.#gathering.add(observation, text,",
-    "(globalThis.kept ??= []).push(Buffer.alloc(1024, observation.id)); this.#gathering.add(observation, text,",
+    "outbox/group-commit.js",
+    "waits.on(this.#gathering.add(observation, text,",
+    "(globalThis.kept ??= []).push(Buffer.alloc(1024, observation.id)); waits.on(this.#gathering.add(observation, text,",
   );
   const { grown } = await backlog(t, HALF / 2, { dist });
   assert.ok(grown > MAY_GROW_MIB, `memory grew by ${grown} MiB with ${HALF / 2} readings`);
