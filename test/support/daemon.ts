@@ -88,7 +88,7 @@ export function processorMs(pid: number | undefined): number {
 }
 
 /** What `systemd/summit-edge.service` starts Node.js with. */
-export const FIELD_NODE_OPTIONS = ["--max-semi-space-size=4", "--max-old-space-size=128"];
+export const FIELD_NODE_OPTIONS = ["--max-semi-space-size=4", "--max-old-space-size=128", "--v8-pool-size=1"];
 
 export interface DaemonOptions {
   /** Holds the configuration and, in `data`, the dataDir: another daemon in the same folder goes on where this one ended. */
