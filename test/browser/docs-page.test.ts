@@ -1,10 +1,8 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
-import { pino } from "pino";
 import type { Browser, Locator, Page } from "playwright-core";
-import { systemClock } from "#src/kernel/clock.js";
-import { HttpServer } from "#src/operations/http.js";
-import { LEAST_CONTRAST, openBrowser } from "../support/browser.ts";
+import type { HttpServer } from "#src/operations/http.js";
+import { LEAST_CONTRAST, openBrowser, openPage, openServer } from "../support/browser.ts";
 import { httpConfig } from "../support/http-config.ts";
 import { deadLetter, MemoryGatewayView, storedReading } from "../support/memory-view.ts";
 import { skipWithout } from "../support/programs.ts";
@@ -16,7 +14,6 @@ let browser: Browser | undefined;
 let view: MemoryGatewayView;
 let server: HttpServer;
 let page: Page;
-/** Whatever the page itself complains of: refused by its policy, or thrown. */
 let complaints: string[];
 
 before(async () => {
@@ -27,13 +24,8 @@ after(() => browser?.close());
 beforeEach(async () => {
   if (browser === undefined) return;
   view = new MemoryGatewayView();
-  const config = httpConfig();
-  server = new HttpServer({ view, config, clock: systemClock, log: pino({ level: "silent" }) });
-  await server.open();
-  page = await browser.newPage();
-  complaints = [];
-  page.on("console", (message) => complaints.push(message.text()));
-  page.on("pageerror", (error) => complaints.push(String(error)));
+  server = await openServer(httpConfig(), view);
+  ({ page, complaints } = await openPage(browser));
 });
 afterEach(async () => {
   await page?.close();

@@ -3,12 +3,11 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
-import { pino } from "pino";
 import type { Browser, Page } from "playwright-core";
 import { ApiKeys } from "#src/identity/api-keys.js";
 import { systemClock } from "#src/kernel/clock.js";
-import { HttpServer } from "#src/operations/http.js";
-import { LEAST_CONTRAST, openBrowser } from "../support/browser.ts";
+import type { HttpServer } from "#src/operations/http.js";
+import { LEAST_CONTRAST, openBrowser, openPage, openServer } from "../support/browser.ts";
 import { httpConfig } from "../support/http-config.ts";
 import { MemoryGatewayView } from "../support/memory-view.ts";
 import { skipWithout } from "../support/programs.ts";
@@ -21,7 +20,6 @@ let folder: string;
 let keys: ApiKeys;
 let server: HttpServer;
 let page: Page;
-/** What the page itself complains of: refused by its policy, or thrown. An answer of 401 is no complaint. */
 let complaints: string[];
 
 before(async () => {
@@ -35,13 +33,8 @@ beforeEach(async () => {
   keys = new ApiKeys(folder, systemClock);
   const view = new MemoryGatewayView();
   view.startedAt = systemClock.monotonic();
-  const config = httpConfig({ auth: "always" });
-  server = new HttpServer({ view, config, keys, clock: systemClock, log: pino({ level: "silent" }) });
-  await server.open();
-  page = await browser.newPage();
-  complaints = [];
-  page.on("console", (message) => complaints.push(message.text()));
-  page.on("pageerror", (error) => complaints.push(String(error)));
+  server = await openServer(httpConfig({ auth: "always" }), view, keys);
+  ({ page, complaints } = await openPage(browser));
 });
 afterEach(async () => {
   await page?.close();
@@ -57,6 +50,7 @@ async function paste(text: string): Promise<void> {
   await page.locator("#key").fill(text);
   await page.locator("form button").first().click();
 }
+/** What the page complains of but answers of 401. */
 const policyComplaints = () => complaints.filter((text) => !/status of 401/.test(text));
 
 test("the page asks for a key, shows the gateway with it, and keeps it in this tab", { skip }, async () => {

@@ -1,10 +1,9 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
-import { pino } from "pino";
 import type { Browser, Page } from "playwright-core";
 import { systemClock } from "#src/kernel/clock.js";
-import { HttpServer } from "#src/operations/http.js";
-import { LEAST_CONTRAST, openBrowser } from "../support/browser.ts";
+import type { HttpServer } from "#src/operations/http.js";
+import { LEAST_CONTRAST, openBrowser, openPage, openServer } from "../support/browser.ts";
 import { httpConfig } from "../support/http-config.ts";
 import { MemoryGatewayView } from "../support/memory-view.ts";
 import { skipWithout } from "../support/programs.ts";
@@ -16,7 +15,6 @@ let browser: Browser | undefined;
 let view: MemoryGatewayView;
 let server: HttpServer;
 let page: Page;
-/** Whatever the page itself complains of: refused by its policy, or thrown. */
 let complaints: string[];
 
 before(async () => {
@@ -28,20 +26,13 @@ beforeEach(async () => {
   if (browser === undefined) return;
   view = new MemoryGatewayView();
   view.startedAt = systemClock.monotonic();
-  server = serverOn(0);
-  await server.open();
-  page = await browser.newPage();
-  complaints = [];
-  page.on("console", (message) => complaints.push(message.text()));
-  page.on("pageerror", (error) => complaints.push(String(error)));
+  server = await openServer(httpConfig(), view);
+  ({ page, complaints } = await openPage(browser));
 });
 afterEach(async () => {
   await page?.close();
   await server?.close();
 });
-
-const serverOn = (port: number) =>
-  new HttpServer({ view, config: httpConfig({ port }), clock: systemClock, log: pino({ level: "silent" }) });
 
 async function visit(width: number): Promise<void> {
   await page.setViewportSize({ width, height: 900 });
@@ -151,8 +142,7 @@ test("a gateway that no longer answers is said to be stale, and is live again by
   assert.match(await shown("#stale"), /^The gateway does not answer\.\s+What you see is from \d\d:\d\d:\d\d/);
   assert.match(await page.title(), /^NO ANSWER/);
   assert.equal(await shown("#pending"), "15", "what was known stays on view");
-  server = serverOn(port);
-  await server.open();
+  server = await openServer(httpConfig({ port }), view);
   await page.waitForSelector("#stale", { state: "hidden", ...DEADLINE });
   assert.match(await shown("#asked"), /^Live/);
 });

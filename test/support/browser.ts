@@ -1,4 +1,10 @@
-import { type Browser, chromium } from "playwright-core";
+import { pino } from "pino";
+import { type Browser, chromium, type Page } from "playwright-core";
+import type { HttpConfig } from "#src/config/schema.js";
+import type { ApiKeys } from "#src/identity/api-keys.js";
+import { systemClock } from "#src/kernel/clock.js";
+import { HttpServer } from "#src/operations/http.js";
+import type { GatewayView } from "#src/operations/view.js";
 
 const ARGS = [
   "--headless",
@@ -14,6 +20,23 @@ const ARGS = [
 /** The machine's own Chromium, with a user data folder of its own that is gone when it is closed. */
 export function openBrowser(): Promise<Browser> {
   return chromium.launch({ executablePath: "/usr/bin/chromium", args: ARGS });
+}
+
+/** A page, and whatever it complains of itself: refused by its policy, or thrown. */
+export async function openPage(browser: Browser): Promise<{ page: Page; complaints: string[] }> {
+  const page = await browser.newPage();
+  const complaints: string[] = [];
+  page.on("console", (message) => complaints.push(message.text()));
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  return { page, complaints };
+}
+
+/** The gateway's HTTP server on `config`, for a page to be looked at; what it logs is nobody's. */
+export async function openServer(config: HttpConfig, view: GatewayView, keys?: ApiKeys): Promise<HttpServer> {
+  const log = pino({ level: "silent" });
+  const server = new HttpServer({ view, config, clock: systemClock, log, ...(keys !== undefined && { keys }) });
+  await server.open();
+  return server;
 }
 
 /** The least contrast (WCAG 2.2, 1.4.3) of any text on the page against the ground it stands on, and where. */
