@@ -9,7 +9,7 @@
 import { runsOf } from "./block.ts";
 import { isWhole } from "./dead-letters.ts";
 import type { KnownBooks } from "./file-state.ts";
-import { imbalance, type Ledger } from "./ledger.ts";
+import { EMPTY_LEDGER, imbalance, type Ledger } from "./ledger.ts";
 import { Band, type BlockHead, bandEnd, bandStart, type DeadLetter, LANES, seqOf } from "./rows.ts";
 import type { Salvage } from "./salvage.ts";
 import type { Run } from "./sequence.ts";
@@ -157,7 +157,7 @@ const pendingIn = (store: Store, lane: number): number =>
 
 /** A lane's books with `found` readings waiting and, at least, `letters` dead letters. */
 function settle(books: Ledger | undefined, found: number, letters: number): Ledger {
-  if (books === undefined) return { ...NOTHING, accepted: found + letters, pending: found, deadLettered: letters };
+  if (books === undefined) return { ...EMPTY_LEDGER, accepted: found + letters, pending: found, deadLettered: letters };
   const refused = Math.max(0, letters - books.deadLettered);
   const missing = books.pending - found - refused;
   return {
@@ -200,21 +200,9 @@ function* lettersOf(store: Store): Generator<DeadLetter> {
 }
 
 function difference(wanted: Ledger, present: Ledger): Ledger {
-  const names = Object.keys(NOTHING) as (keyof Ledger)[];
+  const names = Object.keys(EMPTY_LEDGER) as (keyof Ledger)[];
   return Object.fromEntries(names.map((name) => [name, wanted[name] - present[name]])) as unknown as Ledger;
 }
-
-const NOTHING: Ledger = {
-  accepted: 0,
-  pending: 0,
-  delivered: 0,
-  expired: 0,
-  evicted: 0,
-  thinned: 0,
-  deadLettered: 0,
-  damaged: 0,
-  duplicates: 0,
-};
 
 function raiseSequence(store: Store, known: number): void {
   const highest = Math.max(highestSeq(store), known);

@@ -15,6 +15,19 @@ export interface Ledger {
   readonly duplicates: number;
 }
 
+/** Books in which nothing stands yet, and the change that changes nothing. */
+export const EMPTY_LEDGER: Ledger = {
+  accepted: 0,
+  pending: 0,
+  delivered: 0,
+  expired: 0,
+  evicted: 0,
+  thinned: 0,
+  deadLettered: 0,
+  damaged: 0,
+  duplicates: 0,
+};
+
 /** The fates, in the order in which the contract lists them. */
 export const FATES = ["pending", "delivered", "expired", "evicted", "thinned", "deadLettered", "damaged"] as const;
 

@@ -11,7 +11,7 @@ import { crc32 } from "node:zlib";
 import Database from "better-sqlite3";
 import { FileContent, type WalFrames } from "./file-content.ts";
 import { KeptTable } from "./kept-table.ts";
-import { addLedgers, type Ledger } from "./ledger.ts";
+import { addLedgers, EMPTY_LEDGER, type Ledger } from "./ledger.ts";
 import { diskSpace, quotaNamed } from "./reserve.ts";
 import { restamped } from "./restamp.ts";
 import { type Block, type BlockHead, type BootTimes, bandEnd, bandStart, type DeadLetter, LANES } from "./rows.ts";
@@ -217,7 +217,7 @@ export class Store {
 
   addToLedger(lane: number, delta: LedgerDelta): void {
     const { ledgers, lastSeq } = this.#count;
-    const change: Ledger = { ...NO_CHANGE, ...delta };
+    const change: Ledger = { ...EMPTY_LEDGER, ...delta };
     this.#statements.addToLedger.run({ ...change, lane });
     this.#counted = {
       ledgers: ledgers.map((row, index) => (index === lane ? addLedgers(row, change) : row)),
@@ -396,18 +396,6 @@ interface Counted {
 }
 
 const sizeOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0;
-
-const NO_CHANGE = {
-  accepted: 0,
-  pending: 0,
-  delivered: 0,
-  expired: 0,
-  evicted: 0,
-  thinned: 0,
-  deadLettered: 0,
-  damaged: 0,
-  duplicates: 0,
-} satisfies Record<keyof Ledger, number>;
 
 function prepare(db: Database.Database) {
   return {

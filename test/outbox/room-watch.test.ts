@@ -3,6 +3,7 @@ import { test } from "node:test";
 import type { AuditEvent } from "#src/kernel/audit.js";
 import { Conditions } from "#src/kernel/conditions.js";
 import { createLog } from "#src/kernel/telemetry.js";
+import { EMPTY_LEDGER } from "#src/outbox/ledger.js";
 import { RoomWatch } from "#src/outbox/room-watch.js";
 import { TestClock } from "../support/test-clock.ts";
 
@@ -12,18 +13,6 @@ interface Line {
   readonly msg: string;
   readonly readings?: number;
 }
-
-const NOTHING = {
-  accepted: 0,
-  pending: 0,
-  delivered: 0,
-  expired: 0,
-  evicted: 0,
-  thinned: 0,
-  deadLettered: 0,
-  damaged: 0,
-  duplicates: 0,
-};
 
 /** A watch, the lines that it writes, and its conditions. */
 async function watching() {
@@ -35,7 +24,7 @@ async function watching() {
   const conditions = new Conditions(clock, log);
   const watch = new RoomWatch(conditions, clock, (event) => audited.push(event));
   const note = (fill: number, evicted = 0, expired = 0): void =>
-    watch.note({ room: { fill, limitedBy: "maxBytes" }, ledgers: [{ ...NOTHING, evicted, expired }] });
+    watch.note({ room: { fill, limitedBy: "maxBytes" }, ledgers: [{ ...EMPTY_LEDGER, evicted, expired }] });
   return { lines, clock, conditions, watch, note, audited };
 }
 
