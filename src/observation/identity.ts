@@ -33,7 +33,7 @@ NAMESPACE.copy(scratch);
  */
 export function contentId(reading: ReadingContent): string {
   const { source, time, confidence, lat = null, lon = null, priority = null, attributes } = reading;
-  const name = JSON.stringify([source, reading.class, time, confidence, lat, lon, priority, inOrder(attributes)]);
+  const name = canonicalJson([source, reading.class, time, confidence, lat, lon, priority, attributes]);
   const bytes = NAMESPACE.length + 3 * name.length;
   const buffer = bytes <= scratch.length ? scratch : Buffer.concat([NAMESPACE], bytes);
   const end = NAMESPACE.length + buffer.write(name, NAMESPACE.length);
