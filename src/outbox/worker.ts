@@ -173,7 +173,7 @@ function answer({ engine }: Opened, { id }: Request, gives: Operations[Operation
   say({ kind: "done", id, gives, books: engine.books() });
 }
 
-/** They may need a look into the file, which fails as any other. */
+/** Says the numbers by themselves. They may need a look into the file; where that fails, the process ends as for a failed request. */
 function sayBooks({ engine }: Opened, { id }: Request): void {
   try {
     say({ kind: "books", books: engine.books() });
