@@ -296,7 +296,6 @@ export type GatewayConfig = Omit<Present<Filled["gateway"]>, "id"> & { id: strin
  * bytes, paths absolute but for `outbox.file`.
  */
 export type Config = Omit<Filled, "gateway"> & { gateway: GatewayConfig };
-export type LogConfig = Present<Config["log"]>;
 export type MqttConfig = Present<Config["mqtt"]>;
 export type MqttLimits = MqttConfig["limits"];
 export type ListenerConfig = MqttConfig["listeners"][number];
@@ -306,7 +305,5 @@ export type ModbusConfig = Present<SerialPortConfig["modbus"]>;
 export type Sdi12Config = Present<SerialPortConfig["sdi12"]>;
 export type PollConfig = Present<SerialPortConfig["poll"]>;
 export type CommandConfig = PollConfig["requests"][number];
-export type OutboxConfig = Present<Config["outbox"]>;
 export type UplinkConfig = Present<Config["uplink"]>;
-export type CertsConfig = Present<Config["certs"]>;
 export type HttpConfig = Present<Config["http"]>;
