@@ -2,7 +2,7 @@
 import type { SerialPortConfig } from "./config/schema.ts";
 import type { Conditions } from "./kernel/conditions.ts";
 import type { PortView, WatchedPort } from "./operations/view.ts";
-import type { SerialSource } from "./sources/serial.ts";
+import type { SerialSource } from "./sources/serial/serial-source.ts";
 
 /** How a port is. What is wrong with it is why it is not open, or what is odd about it though it is. */
 export function portViewOf(source: SerialSource, conditions: Conditions): PortView & { readonly state: string } {

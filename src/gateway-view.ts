@@ -11,9 +11,9 @@ import type { ClockView, GatewayView, ReplayAdmin, SourceView, UplinkView } from
 import type { WearMeter } from "./operations/wear.ts";
 import { adminOf, statsOf } from "./outbox/admin.ts";
 import type { Outbox } from "./outbox/outbox.ts";
-import type { MqttBroker } from "./sources/broker.ts";
+import type { MqttBroker } from "./sources/mqtt/broker.ts";
 import type { ReadingsIntake, SourceCounts } from "./sources/readings-intake.ts";
-import type { SerialSource } from "./sources/serial.ts";
+import type { SerialSource } from "./sources/serial/serial-source.ts";
 import type { Forwarder } from "./uplink/forwarder.ts";
 
 /** What the view looks at. `ready` and `dead` are the gateway's own state. */

@@ -31,9 +31,9 @@ import { type Notify, systemdNotify, Watchdog, watchdogTimeout } from "./operati
 import type { GatewayView } from "./operations/view.ts";
 import { WearMeter, writtenBytes } from "./operations/wear.ts";
 import { Outbox } from "./outbox/outbox.ts";
-import { MqttBroker } from "./sources/broker.ts";
+import { MqttBroker } from "./sources/mqtt/broker.ts";
 import { ReadingsIntake } from "./sources/readings-intake.ts";
-import { createSerialSources, type SerialSource } from "./sources/serial.ts";
+import { createSerialSources, type SerialSource } from "./sources/serial/serial-source.ts";
 import { Forwarder } from "./uplink/forwarder.ts";
 import { HttpsTransport } from "./uplink/https.ts";
 

@@ -8,7 +8,7 @@ import { findProfile } from "../config/profiles.ts";
 import type { Config } from "../config/schema.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { ExitStatus, GatewayError } from "../kernel/errors.ts";
-import type { LineSettings } from "../sources/port.ts";
+import type { LineSettings } from "../sources/serial/port.ts";
 import { wholeNumber } from "./arguments.ts";
 import { configOption } from "./config-file.ts";
 import { configOf, Daemon, daemonAddress } from "./daemon.ts";

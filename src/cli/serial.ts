@@ -7,7 +7,7 @@ import { parseSize } from "../config/units.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { GatewayError, messageOf } from "../kernel/errors.ts";
 import type { TailWhat, TimedTailLine } from "../operations/tail-line.ts";
-import { placeOf } from "../sources/port-place.ts";
+import { placeOf } from "../sources/serial/port-place.ts";
 import { wholeNumber } from "./arguments.ts";
 import { configOption } from "./config-file.ts";
 import { configOf, Daemon, type DaemonOptions, daemonOrConfig, withKeyOptions } from "./daemon.ts";

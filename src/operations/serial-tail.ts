@@ -7,7 +7,7 @@
 import { Readable } from "node:stream";
 import type { Clock } from "../kernel/clock.ts";
 import { RateLimit } from "../kernel/telemetry.ts";
-import type { SerialEvent } from "../sources/serial-traffic.ts";
+import type { SerialEvent } from "../sources/serial/traffic.ts";
 import { ALIVE_EVERY_MS, SHOWN_BYTES, type Shown, type TailLine, type TailWhat } from "./tail-line.ts";
 import type { WatchedPort } from "./view.ts";
 

@@ -9,7 +9,7 @@ import type { Registry } from "prom-client";
 import type { Condition } from "../kernel/conditions.ts";
 import type { ClockQuality, Observation, Priority } from "../observation/observation.ts";
 import type { Ledger } from "../outbox/ledger.ts";
-import type { SerialWatcher, TrafficCounts } from "../sources/serial-traffic.ts";
+import type { SerialWatcher, TrafficCounts } from "../sources/serial/traffic.ts";
 import type { WearView } from "./wear.ts";
 
 export type Liveness = { readonly ok: true } | { readonly ok: false; readonly reason: string };

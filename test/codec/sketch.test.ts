@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { createDecoder, createFramer } from "#src/codec/pipeline.js";
-import { checkedPipeline } from "#src/sources/serial-pipeline.js";
+import { checkedPipeline } from "#src/sources/serial/pipeline.js";
 import { load } from "../config/fixture.ts";
 import { projectRoot, run, skipWithout } from "../support/programs.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

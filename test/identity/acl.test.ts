@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { type Acl, parseAcl } from "#src/identity/acl.js";
-import { covers, parseTopicFilter } from "#src/sources/topics.js";
+import { covers, parseTopicFilter } from "#src/sources/mqtt/topics.js";
 
 function aclOf(text: string): Acl {
   const parsed = parseAcl(text);

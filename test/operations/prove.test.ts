@@ -12,7 +12,7 @@ const SCRIPT = new URL("../../../scripts/prove.mjs", import.meta.url).pathname;
 function loops(): Map<string, string[]> {
   const found = new Map<string, string[]>();
   for (const folder of ["outbox", "system", "uplink", "sources"]) {
-    for (const name of readdirSync(join(TESTS, folder))) {
+    for (const name of readdirSync(join(TESTS, folder), { encoding: "utf8", recursive: true })) {
       if (!name.endsWith(".test.js")) continue;
       const text = readFileSync(join(TESTS, folder, name), "utf8");
       for (const [, variable = ""] of text.matchAll(/Number\(process\.env\.([A-Z_]+)/g)) {

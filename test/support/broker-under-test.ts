@@ -12,7 +12,7 @@ import { type Clock, systemClock } from "#src/kernel/clock.js";
 import { Conditions } from "#src/kernel/conditions.js";
 import { Reloads } from "#src/kernel/reloading.js";
 import { createLog, createMetrics, type Telemetry } from "#src/kernel/telemetry.js";
-import { MqttBroker } from "#src/sources/broker.js";
+import { MqttBroker } from "#src/sources/mqtt/broker.js";
 import { ReadingsIntake } from "#src/sources/readings-intake.js";
 import { RecordingOutbox } from "./recording-outbox.ts";
 

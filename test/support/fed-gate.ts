@@ -1,6 +1,6 @@
 import { Socket } from "node:net";
 import { systemClock } from "#src/kernel/clock.js";
-import { MqttGate } from "#src/sources/mqtt-gate.js";
+import { MqttGate } from "#src/sources/mqtt/gate.js";
 import { mqttLimits } from "./broker-under-test.ts";
 
 /** What a gate made of the bytes that came in. */

@@ -1,5 +1,5 @@
 import type { PortView, WatchedPort } from "#src/operations/view.js";
-import { SerialTraffic } from "#src/sources/serial-traffic.js";
+import { SerialTraffic } from "#src/sources/serial/traffic.js";
 
 /** A serial port over which comes what a test says. */
 export class MemoryPort implements WatchedPort {

@@ -3,7 +3,7 @@ import type { SerialPortConfig } from "#src/config/schema.js";
 import { type Clock, systemClock } from "#src/kernel/clock.js";
 import { Conditions } from "#src/kernel/conditions.js";
 import { createMetrics } from "#src/kernel/telemetry.js";
-import { createSerialSources, type SerialParts } from "#src/sources/serial.js";
+import { createSerialSources, type SerialParts } from "#src/sources/serial/serial-source.js";
 import { RecordingIntake } from "./recording-intake.ts";
 
 /** What the schema fills in for a port's line and its watch. */

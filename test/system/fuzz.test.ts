@@ -87,7 +87,7 @@ describe(`${CONNECTIONS} connections that send anything at all`, () => {
 
 describe("controls", () => {
   it("a gate that does not expect a reset connection ends the daemon", { timeout: 200_000 }, async (t) => {
-    const dist = mutant(t, "sources/mqtt-gate.js", 'socket.on("error", (error) => this.destroy(error));', "");
+    const dist = mutant(t, "sources/mqtt/gate.js", 'socket.on("error", (error) => this.destroy(error));', "");
     const daemon = await start(t, dist);
     await assert.rejects(fuzz(daemon, 500));
     assert.notEqual(await daemon.ended(), 0);
@@ -95,7 +95,7 @@ describe("controls", () => {
 
   it("a listener that forgets nobody soon serves nobody", { timeout: 200_000 }, async (t) => {
     const forgets = "this.#sockets.delete(socket);";
-    const daemon = await start(t, mutant(t, "sources/mqtt-listeners.js", forgets, ""));
+    const daemon = await start(t, mutant(t, "sources/mqtt/listeners.js", forgets, ""));
     await assert.rejects(fuzz(daemon, 500));
   });
 });

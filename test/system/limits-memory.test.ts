@@ -52,7 +52,7 @@ describe("a packet header that announces 200 MiB", () => {
 
   it("control: without the check it moves memory by all that is sent", async (t) => {
     const check = "if (index + 1 + length > limit)";
-    const dist = mutant(t, "sources/mqtt-gate.js", check, "if (length < 0)");
+    const dist = mutant(t, "sources/mqtt/gate.js", check, "if (length < 0)");
     assert.ok((await beforeConnect(await gateway(t, {}, { dist }), 1, 100 * MIB)) > 50);
   });
 
@@ -103,7 +103,7 @@ describe("packets that come byte by byte", () => {
   it("hold little more memory than their bytes; kept as they come (control), hundreds of times as much", async (t) => {
     const limits = { connectTimeout: "5m" };
     const copy = "chunk.copy(this.#buffer, this.#length);";
-    const kept = mutant(t, "sources/pieces.js", copy, `(this.chunks ??= []).push(chunk); ${copy}`);
+    const kept = mutant(t, "sources/mqtt/pieces.js", copy, `(this.chunks ??= []).push(chunk); ${copy}`);
     const rise = await drip(await gateway(t, limits));
     assertRise(t, rise, 15);
     const without = await drip(await gateway(t, limits, { dist: kept }));
@@ -139,7 +139,7 @@ describe("a client above its rate", () => {
     const rise = await flood(await gateway(t));
     assertRise(t, rise, 10);
     // The engine's own share is bounded as well, and would hide it.
-    const dist = mutant(t, "sources/mqtt-gate.js", "MAX_PACKETS = 500", "MAX_PACKETS = 1e9");
+    const dist = mutant(t, "sources/mqtt/gate.js", "MAX_PACKETS = 500", "MAX_PACKETS = 1e9");
     const free = await flood(await gateway(t, { subscribeRate: 0 }, { dist }));
     assert.ok(free > 2 * rise && free > 15, `${free} MiB`);
   });
@@ -167,7 +167,7 @@ describe("what is kept for clients", () => {
     assertRise(t, rise, 60);
     assert.ok((await world.metric('dropped_total{what="session"}')) > 50);
     await isServed(world.port);
-    const unbounded = mutantWith(t, "sources/session-store.js", [
+    const unbounded = mutantWith(t, "sources/mqtt/session-store.js", [
       ["MAX_FILTER_LEVELS = 50_000", "MAX_FILTER_LEVELS = 1e9"],
       ["MAX_ABSENT_WEIGHT = 20_000", "MAX_ABSENT_WEIGHT = 1e9"],
     ]);
@@ -235,7 +235,7 @@ describe("a subscriber that does not read", () => {
 
   it("holds neither the others up nor memory, and is cut off and named", async (t) => {
     // Not after a minute, so that nobody need wait for it.
-    const dist = mutant(t, "sources/slow-reader.js", "STUCK_MS = 60_000", "STUCK_MS = 5_000");
+    const dist = mutant(t, "sources/mqtt/slow-reader.js", "STUCK_MS = 60_000", "STUCK_MS = 5_000");
     const world = await gateway(t, { publishRate: 0 }, { dist });
     const rise = await growth(world, async () => {
       const { heard, end } = await withStuckReader(world);
@@ -251,7 +251,7 @@ describe("a subscriber that does not read", () => {
   });
 
   it("control: holds the others up where it is waited for", async (t) => {
-    const dist = mutant(t, "sources/slow-reader.js", "PATIENCE_MS = 250", "PATIENCE_MS = 600_000");
+    const dist = mutant(t, "sources/mqtt/slow-reader.js", "PATIENCE_MS = 250", "PATIENCE_MS = 600_000");
     const world = await gateway(t, { publishRate: 0 }, { dist });
     const stood = () => new Promise<boolean>((resolve) => setTimeout(() => resolve(true), 4000));
     for (let pours = 1; pours <= 5; pours++) {
@@ -264,7 +264,7 @@ describe("a subscriber that does not read", () => {
   });
 
   it("control: holds memory where what waits for it has no bound", async (t) => {
-    const dist = mutant(t, "sources/mqtt-gate.js", "OUTPUT_HIGH_WATER = 256 * 1024", "OUTPUT_HIGH_WATER = 2 ** 40");
+    const dist = mutant(t, "sources/mqtt/gate.js", "OUTPUT_HIGH_WATER = 256 * 1024", "OUTPUT_HIGH_WATER = 2 ** 40");
     const world = await gateway(t, { publishRate: 0 }, { dist });
     const rise = await growth(world, async () => {
       const { end } = await withStuckReader(world);

@@ -59,7 +59,7 @@ describe("time", () => {
   it("for a login that never comes to a decision is bounded", async (t) => {
     const hung = ["super(options);", "super({ ...options, authenticate: () => {} });"] as const;
     const limits = { authenticateTimeout: "300ms" };
-    const dist = mutant(t, "sources/mqtt-engine.js", ...hung);
+    const dist = mutant(t, "sources/mqtt/engine.js", ...hung);
     const short = await gateway(t, limits, { dist });
     const long = await gateway(t, {}, { dist });
     const [client, control] = [short, long].map(({ port }) => {

@@ -270,17 +270,17 @@ test("a client whose handshake was under way when its authority went does not co
 });
 
 test("without another look at the end of its handshake it would come in", { skip }, async (t) => {
-  const dist = mutant(t, "sources/tls-door.js", "before === this.#tls", "before !== undefined");
+  const dist = mutant(t, "sources/mqtt/tls-door.js", "before === this.#tls", "before !== undefined");
   assert.equal(await finishesWithoutAuthority(t, dist), true);
 });
 
 test("with the tickets of before they would come back", { skip }, async (t) => {
-  const dist = mutant(t, "sources/tls-door.js", "this.server.setSecureContext(tls.options);", "");
+  const dist = mutant(t, "sources/mqtt/tls-door.js", "this.server.setSecureContext(tls.options);", "");
   assert.equal(await resumesWithoutAuthority(t, dist), true);
 });
 
 test("a revoked client whose session could be resumed is refused all the same", { skip }, async (t) => {
-  const dist = mutant(t, "sources/tls-door.js", "this.server.setSecureContext(tls.options);", "");
+  const dist = mutant(t, "sources/mqtt/tls-door.js", "this.server.setSecureContext(tls.options);", "");
   const gateway = await MtlsGateway.start(t, { dist });
   const mast = gateway.site.issue("mast-1");
   const { session } = await gateway.connectRaw("mast-1", mast);

@@ -42,8 +42,8 @@ test("do not end it, neither before nor while the subscriber lags", async (t) =>
 });
 
 test("control: where the engine has them wait for one another, however many it has read, they end it", async (t) => {
-  const dist = mutant(t, "sources/mqtt-gate.js", ...UNBOUNDED);
-  const broker = join(dist, "sources", "broker.js");
+  const dist = mutant(t, "sources/mqtt/gate.js", ...UNBOUNDED);
+  const broker = join(dist, "sources", "mqtt", "broker.js");
   const text = readFileSync(broker, "utf8");
   // What the engine takes where nothing is said.
   assert.ok(text.includes("concurrency: 0"));
@@ -67,6 +67,6 @@ async function riseOf(t: TestContext, dist?: string): Promise<number> {
 test("hold little memory on their way through the engine; all that one read brings (control), several times as much", async (t) => {
   const rise = await riseOf(t);
   t.diagnostic(`resident memory rose by ${rise.toFixed(1)} MiB`);
-  const without = await riseOf(t, mutant(t, "sources/mqtt-gate.js", ...UNBOUNDED));
+  const without = await riseOf(t, mutant(t, "sources/mqtt/gate.js", ...UNBOUNDED));
   assert.ok(without > 2 * rise && without > 40, `${without} MiB, not far above ${rise}`);
 });

@@ -3,7 +3,7 @@ import { likelyBaudRates, USUAL_BAUD_RATES } from "../../codec/baud-guess.ts";
 import { hiddenParity } from "../../codec/line-quality.ts";
 import type { Recognition } from "../../codec/recognise.ts";
 import type { HeardPiece } from "../../codec/recognise-guess.ts";
-import type { LineSettings } from "../../sources/port.ts";
+import type { LineSettings } from "../../sources/serial/port.ts";
 
 export type LineTry = Pick<LineSettings, "baudRate" | "dataBits" | "parity">;
 

@@ -2,7 +2,7 @@
 
 import type { HeardPiece } from "../../codec/recognise-guess.ts";
 import type { Clock } from "../../kernel/clock.ts";
-import type { PortFault } from "../../sources/port.ts";
+import type { PortFault } from "../../sources/serial/port.ts";
 import type { LineTry, Recognise } from "./line-search.ts";
 
 /** With a wrong setting so long is enough to see that. */

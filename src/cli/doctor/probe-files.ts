@@ -11,8 +11,8 @@ import { certificatesIn, x509In } from "../../identity/certificate-files.ts";
 import { parsePasswords } from "../../identity/passwords.ts";
 import { holderText, lockHolder } from "../../kernel/device-holders.ts";
 import { codeOf } from "../../kernel/errors.ts";
-import { groupName } from "../../sources/device-port.ts";
-import { placeOf, placeText } from "../../sources/port-place.ts";
+import { groupName } from "../../sources/serial/device-port.ts";
+import { placeOf, placeText } from "../../sources/serial/port-place.ts";
 import type { FileFact, SerialFact } from "./check-files.ts";
 import { faultOf } from "./probe-host.ts";
 

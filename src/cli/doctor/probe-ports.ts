@@ -6,8 +6,8 @@ import { deviceHolders, type Holder } from "../../kernel/device-holders.ts";
 import { serialDevices } from "../../kernel/serial-devices.ts";
 import { type DeviceRoots, MACHINE_DEVICES } from "../../kernel/usb-serial.ts";
 import type { Status } from "../../operations/status.ts";
-import { groupName, permissionAdvice } from "../../sources/device-port.ts";
-import { placeOf, placeText } from "../../sources/port-place.ts";
+import { groupName, permissionAdvice } from "../../sources/serial/device-port.ts";
+import { placeOf, placeText } from "../../sources/serial/port-place.ts";
 import { faultOf } from "./probe-host.ts";
 
 export interface PortFact {

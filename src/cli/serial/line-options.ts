@@ -1,6 +1,6 @@
 /** The options that say how a serial line is set up. */
 import { type Command, Option } from "commander";
-import type { LineSettings } from "../../sources/port.ts";
+import type { LineSettings } from "../../sources/serial/port.ts";
 import { wholeNumber } from "../arguments.ts";
 import { PLAIN_LINE } from "./raw-port.ts";
 

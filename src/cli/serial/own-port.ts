@@ -7,7 +7,7 @@ import { createLog, createMetrics } from "../../kernel/telemetry.ts";
 import { SerialTail } from "../../operations/serial-tail.ts";
 import type { TailWhat, TimedTailLine } from "../../operations/tail-line.ts";
 import type { Intake } from "../../sources/intake.ts";
-import { createSerialSources } from "../../sources/serial.ts";
+import { createSerialSources } from "../../sources/serial/serial-source.ts";
 import { unavailable } from "./unavailable.ts";
 
 /** Nothing is kept of what is only looked at. */

@@ -1,8 +1,8 @@
 /** A serial port that no configuration need know: opened under the same lock, and only listened to. */
 import { systemClock } from "../../kernel/clock.ts";
-import { openDevicePort } from "../../sources/device-port.ts";
-import { openNetworkPort } from "../../sources/network-port.ts";
-import type { LineSettings, PortFault } from "../../sources/port.ts";
+import { openDevicePort } from "../../sources/serial/device-port.ts";
+import { openNetworkPort } from "../../sources/serial/network-port.ts";
+import type { LineSettings, PortFault } from "../../sources/serial/port.ts";
 
 /** How the line is set up where nothing else is said. */
 export const PLAIN_LINE: LineSettings = {
