@@ -40,6 +40,10 @@ import { PAGE_BYTES } from "./sizes.ts";
 import type { Store } from "./store.ts";
 import { classify } from "./store-fault.ts";
 
+/** A look how large the files are, and what has waited longest, costs half as much as a small commit: of many, not each is followed by one. */
+const LOOK_MS = 5;
+const LOOK_BYTES = 256 * 1024;
+
 type Figures = Pick<Books, "bytes" | "walBytes" | "oldestSince" | "room" | "expiresIn">;
 
 export interface EngineOptions {
@@ -75,6 +79,10 @@ export class Engine {
   #ledgers: readonly Ledger[];
   #lastSeq: number;
   #figures: Figures;
+  /** Whether readings have been stored since the last look, how much text, and when it was. */
+  #owesLook = false;
+  #bytesUnlooked = 0;
+  #lookedAt = Number.NEGATIVE_INFINITY;
 
   constructor(store: Store, options: EngineOptions) {
     this.#store = store;
@@ -118,21 +126,30 @@ export class Engine {
 
   /**
    * Settles leases and stores new readings, as many as there is room for and one transaction holds. Durable once `durable` is
-   * called, with the ledger as it is then; the other numbers, and a checkpoint that is due, take until this has returned.
+   * called, with the ledger as it is then; a checkpoint that is due takes until this has returned.
    */
   commit(commit: Commit, durable?: (committed: Committed) => void): Committed {
-    const { effects, ...committed } = this.#transact(() => {
-      // Settled blocks go first: the pages they free are written again in this same transaction.
-      const settled = commit.settlements.flatMap(({ lease, settlement }) => this.#settle(lease, settlement));
-      const inserted = this.#insert(commit.blocks);
-      if (commit.duplicates > 0) this.#store.addToLedger(0, { duplicates: commit.duplicates });
-      return { ...inserted, effects: [...settled, ...inserted.effects] };
-    });
-    for (const effect of effects) effect();
-    this.#count();
-    durable?.(committed);
+    const { effects, ...committed } = this.#transact(
+      () => {
+        // Settled blocks go first: the pages they free are written again in this same transaction.
+        const settled = commit.settlements.flatMap(({ lease, settlement }) => this.#settle(lease, settlement));
+        const inserted = this.#insert(commit.blocks);
+        if (commit.duplicates > 0) this.#store.addToLedger(0, { duplicates: commit.duplicates });
+        return { ...inserted, effects: [...settled, ...inserted.effects] };
+      },
+      ({ effects, ...stored }) => {
+        for (const effect of effects) effect();
+        this.#count();
+        durable?.(stored);
+      },
+    );
     this.#store.checkpointIfDue();
-    this.#refresh();
+    this.#owesLook = true;
+    for (const { text } of commit.blocks) this.#bytesUnlooked += text.length;
+    const onlyStored = effects.length === 0 && commit.settlements.length === 0;
+    if (!onlyStored || this.#bytesUnlooked > LOOK_BYTES || this.#options.monotonic() - this.#lookedAt >= LOOK_MS) {
+      this.#refresh();
+    }
     return committed;
   }
 
@@ -153,12 +170,16 @@ export class Engine {
 
   /** Notes until when this boot is known to have run, where anything waits that has an age. */
   noteTime(quality: ClockQuality): void {
+    this.#lookIfOwed();
     if (this.#figures.oldestSince !== undefined || this.#kept.any) this.#transaction(() => this.#ages.note(quality));
   }
 
   /** Looks anew how much room there is. */
   look(): void {
     this.#figures = this.#measure();
+    this.#lookedAt = this.#options.monotonic();
+    this.#owesLook = false;
+    this.#bytesUnlooked = 0;
   }
 
   /** Moves what the WAL holds into the file. */
@@ -229,6 +250,12 @@ export class Engine {
 
   /** Numbers after the last change. */
   books(): Books {
+    this.#lookIfOwed();
+    return this.booksSoFar();
+  }
+
+  /** As `books`, without a look into the file: of what a commit has stored just now, the ledger knows, and the rest may be some ms old. */
+  booksSoFar(): Books {
     return {
       ledgers: this.#ledgers,
       ...this.#queue.outlook(this.#ledgers),
@@ -263,13 +290,17 @@ export class Engine {
     return result;
   }
 
-  #transact<T>(change: () => T): T {
+  #transact<T>(change: () => T, durable?: (result: T) => void): T {
     const undo = [this.#letters.remember(), this.#kept.remember()];
+    let isDurable = false;
     let result: T;
     try {
-      result = this.#store.transaction(change);
+      result = this.#store.transaction(change, (stored) => {
+        isDurable = true;
+        durable?.(stored);
+      });
     } catch (fault) {
-      for (const back of undo) back();
+      if (!isDurable) for (const back of undo) back();
       if (classify(fault) === "disk-full") this.#kept.diskFull();
       throw fault;
     }
@@ -296,8 +327,8 @@ export class Engine {
       if (room === undefined) return { stored: index, full: true, effects };
       effects.push(...room.effects);
       const { key, lastSeq, sequence } = placeOf(Band.waiting(lane), runs);
-      this.#store.setLastSeq(lane, lastSeq);
       if (room.outranked) {
+        this.#store.setLastSeq(lane, lastSeq);
         this.#store.addToLedger(lane, { accepted: count, evicted: count });
         continue;
       }
@@ -312,7 +343,7 @@ export class Engine {
         rawCrc,
         body,
       });
-      this.#store.addToLedger(lane, { accepted: count, pending: count });
+      this.#store.addAccepted(lane, count, lastSeq);
     }
     return { stored: blocks.length, full: false, effects };
   }
@@ -367,7 +398,11 @@ export class Engine {
 
   #refresh(): void {
     this.#count();
-    this.#figures = this.#measure();
+    this.look();
     this.#queue.endFinishedPasses();
+  }
+
+  #lookIfOwed(): void {
+    if (this.#owesLook) this.look();
   }
 }

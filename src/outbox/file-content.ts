@@ -89,10 +89,9 @@ export class FileContent {
     this.#isOpen = false;
   }
 
-  /** This process has committed; to be told of each commit, or what it wrote is taken for another program's. */
-  noteCommit(): void {
+  /** This process has committed, and the log is this long now; to be told of each commit, or what it wrote is taken for another program's. */
+  noteCommit({ log, checkpointed }: WalFrames): void {
     const before = this.#log;
-    const { log, checkpointed } = this.#frames();
     const mayBeAnew = log <= before.log || before.log < LONGEST_COMMIT || before.generation === undefined;
     // None: it has been emptied behind SQLite's back, which is not to begin anew.
     const generation = (mayBeAnew ? logGeneration(`${this.#file}-wal`) : undefined) ?? before.generation;

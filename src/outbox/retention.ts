@@ -147,11 +147,11 @@ export class Retention {
    */
   makeRoom(bodyBytes: number, lane: number): { effects: (() => void)[]; outranked: boolean } | undefined {
     const need = pagesFor(bodyBytes) + this.#leftToCritical(lane);
-    const before = this.#store.pages().used;
+    let { used } = this.#store.pages();
     // Where the limit was lowered, the rest of the way is `shrink`'s.
-    const goal = Math.max(this.#limit.pages, before);
+    const goal = Math.max(this.#limit.pages, used);
     const effects: (() => void)[] = [];
-    while (this.#store.pages().used + need > goal) {
+    for (; used + need > goal; used = this.#store.pages().used) {
       const evicted = this.#freeSome(lane);
       if (evicted === "outranked") return { effects, outranked: true };
       if (evicted === undefined && this.#store.ledgers().some(({ pending }) => pending > 0)) return undefined;

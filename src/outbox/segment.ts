@@ -19,6 +19,8 @@ export const ENVELOPE_BYTES = 256;
 /** Level 3 takes half the time of level 6 and is within 10 % of its size on readings. */
 const STORED_LEVEL = 3;
 const WIRE_LEVEL = 6;
+/** What most bodies fit into: memory of twice that size takes a fifth of the time that it takes to compress fifty readings. */
+const STORED_CHUNK_BYTES = 8192;
 
 /** Below this mean size, compressing the readings again, together, saves more on the link than it costs. */
 const RECOMPRESS_BELOW_READINGS_PER_SEGMENT = 50;
@@ -39,7 +41,11 @@ export function segmentOf(texts: readonly string[]): Segment {
 
 /** The text of `count` readings, joined already, as a segment. */
 export function encodeSegment(raw: Uint8Array, count: number): Segment {
-  const body = deflateRawSync(raw, { level: STORED_LEVEL, finishFlush: constants.Z_FULL_FLUSH });
+  const body = deflateRawSync(raw, {
+    level: STORED_LEVEL,
+    finishFlush: constants.Z_FULL_FLUSH,
+    chunkSize: STORED_CHUNK_BYTES,
+  });
   return { body, rawBytes: raw.length, rawCrc: crc32(raw), count };
 }
 

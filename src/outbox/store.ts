@@ -136,15 +136,26 @@ export class Store {
     this.#beside.pragma("user_version");
   }
 
-  /** Runs `change` in one transaction. Once this has returned, the change is durable. */
-  transaction<T>(change: () => T): T {
+  /**
+   * Runs `change` in one transaction. Once `durable` is called, the change is; and at the latest once this has returned. What is left to do
+   * between the two is short, and whoever waits for the change need not wait for it.
+   */
+  transaction<T>(change: () => T, durable?: (result: T) => void): T {
+    const result = this.#commit(change);
+    durable?.(result);
+    const frames = this.#walFrames();
+    this.content?.noteCommit(frames);
+    this.#noteFrames(frames.log);
+    return result;
+  }
+
+  #commit<T>(change: () => T): T {
     this.#statements.begin.run();
     try {
       if (this.#bootOwed) this.#statements.addBoot.run(this.boot, this.#bootId);
       const result = change();
       this.#statements.commit.run();
       this.#bootOwed = false;
-      this.content?.noteCommit();
       return result;
     } catch (fault) {
       this.#counted = undefined;
@@ -163,6 +174,14 @@ export class Store {
     const { ledgers, lastSeq } = this.#count;
     this.#statements.setLastSeq.run(seq, lane);
     this.#counted = seq < lastSeq ? undefined : { ledgers, lastSeq: seq };
+  }
+
+  /** `addToLedger` and `setLastSeq` at once for readings that are accepted and wait. */
+  addAccepted(lane: number, count: number, seq: number): void {
+    const { ledgers, lastSeq } = this.#count;
+    this.#statements.addAccepted.run(count, count, seq, lane);
+    const change: Ledger = { ...EMPTY_LEDGER, accepted: count, pending: count };
+    this.#counted = seq < lastSeq ? undefined : { ledgers: changed(ledgers, lane, change), lastSeq: seq };
   }
 
   insertBlock(block: Block): void {
@@ -219,10 +238,7 @@ export class Store {
     const { ledgers, lastSeq } = this.#count;
     const change: Ledger = { ...EMPTY_LEDGER, ...delta };
     this.#statements.addToLedger.run({ ...change, lane });
-    this.#counted = {
-      ledgers: ledgers.map((row, index) => (index === lane ? addLedgers(row, change) : row)),
-      lastSeq,
-    };
+    this.#counted = { ledgers: changed(ledgers, lane, change), lastSeq };
   }
 
   /** The ledger's rows, by lane. */
@@ -316,8 +332,9 @@ export class Store {
    * A full disk is no error here: the WAL grows instead, until that says so.
    */
   checkpointIfDue(): void {
+    // A page that the file does not have yet is in the log: the file is to grow by no more than that has frames.
+    if (this.#frames < Math.min(this.sizes.checkpointPages, this.sizes.growthPages)) return;
     const { log, checkpointed } = this.#walFrames();
-    this.#noteFrames(log);
     if (log === checkpointed) return;
     const growth = this.pages().count - Math.floor(sizeOf(this.#file) / PAGE_BYTES);
     if (log < this.sizes.checkpointPages && growth < this.sizes.growthPages) return;
@@ -395,6 +412,10 @@ interface Counted {
   readonly lastSeq: number;
 }
 
+function changed(ledgers: readonly Ledger[], lane: number, change: Ledger): Ledger[] {
+  return ledgers.map((row, index) => (index === lane ? addLedgers(row, change) : row));
+}
+
 const sizeOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0;
 
 function prepare(db: Database.Database) {
@@ -407,6 +428,9 @@ function prepare(db: Database.Database) {
     setMeta: db.prepare("INSERT INTO meta VALUES (?, ?)"),
     lastSeq: db.prepare("SELECT MAX(last_seq) AS seq FROM ledger"),
     setLastSeq: db.prepare("UPDATE ledger SET last_seq = ? WHERE lane = ?"),
+    addAccepted: db.prepare(
+      "UPDATE ledger SET accepted = accepted + ?, pending = pending + ?, last_seq = ? WHERE lane = ?",
+    ),
     boot: db.prepare("SELECT id FROM boot WHERE boot_id = ?"),
     setOffset: db.prepare("UPDATE boot SET clock_offset = ? WHERE id = ? AND clock_offset IS NULL"),
     offsets: db.prepare("SELECT boot_id AS bootId, clock_offset AS offset FROM boot WHERE clock_offset IS NOT NULL"),

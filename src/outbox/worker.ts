@@ -7,6 +7,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { systemClock } from "../kernel/clock.ts";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 import type { ClockQuality } from "../observation/observation.ts";
+import type { Books } from "./books.ts";
 import type { Commit } from "./commit.ts";
 import { DataDirLock } from "./data-dir-lock.ts";
 import { Engine } from "./engine.ts";
@@ -168,9 +169,14 @@ function lookFor({ place }: Opened): Place {
 const BOOKS_DELAY_MS = 5;
 let cancelBooks: (() => void) | undefined;
 
-function answer({ engine }: Opened, { id }: Request, gives: Operations[Operation]["gives"]): void {
+function answer(
+  { engine }: Opened,
+  { id }: Request,
+  gives: Operations[Operation]["gives"],
+  books = engine.books(),
+): void {
   cancelBooks?.();
-  say({ kind: "done", id, gives, books: engine.books() });
+  say({ kind: "done", id, gives, books });
 }
 
 /** Says the numbers by themselves. They may need a look into the file; where that fails, the process ends as for a failed request. */
@@ -185,12 +191,11 @@ function sayBooks({ engine }: Opened, { id }: Request): void {
 function commitAndAnswer(opened: Opened, request: Extract<Request, { op: "commit" }>): void {
   const from = systemClock.monotonic();
   let answered = false;
-  const done = (outcome: Omit<CommitOutcome, "seconds">): void => {
-    if (answered) return;
+  const done = (outcome: Omit<CommitOutcome, "seconds">, books?: Books): void => {
     answered = true;
-    answer(opened, request, { ...outcome, seconds: (systemClock.monotonic() - from) / 1000 });
+    answer(opened, request, { ...outcome, seconds: (systemClock.monotonic() - from) / 1000 }, books);
   };
-  const outcome = commit(opened, request.takes, done);
+  const outcome = commit(opened, request.takes, (stored) => done(stored, opened.engine.booksSoFar()));
   if (!answered) done(outcome);
   else cancelBooks = systemClock.after(BOOKS_DELAY_MS, () => sayBooks(opened, request));
 }

@@ -223,7 +223,7 @@ test("a daemon that refuses ends cleanly, and what it did not acknowledge comes 
 });
 
 test("control: under refuse an outbox that does not look for room acknowledges for ever", async (t) => {
-  const dist = mutant(t, "outbox/retention.js", "this.#store.pages().used + need > goal", "false");
+  const dist = mutant(t, "outbox/retention.js", "used + need > goal", "false");
   const { daemon } = await gateway(t, { maxBytes: "1MiB", whenFull: "refuse" }, { dist });
   const pressing = await PressingDevice.start(t, daemon.ports.mqtt, { noise: 2000 });
   await until("more is acknowledged than fits", () => pressing.acknowledged.size > 2000);
