@@ -114,6 +114,7 @@ export class Engine {
       ages: this.#ages,
       freeDisk: options.freeDisk,
       takeOut: (head, lane, fate) => this.#takeOut(head, lane, fate),
+      lookAgain: () => this.#lookIfOwed(),
     });
     const sender = { gatewayId: options.gatewayId, outboxId: store.outboxId };
     this.#replaying = new Replaying(store.kept, sender, options.now);
@@ -146,8 +147,9 @@ export class Engine {
     this.#store.checkpointIfDue();
     this.#owesLook = true;
     for (const { text } of commit.blocks) this.#bytesUnlooked += text.length;
-    const onlyStored = effects.length === 0 && commit.settlements.length === 0;
-    if (!onlyStored || this.#bytesUnlooked > LOOK_BYTES || this.#options.monotonic() - this.#lookedAt >= LOOK_MS) {
+    const onlyStored = commit.settlements.length === 0 && effects.length === 0;
+    const looksAgain = this.#options.monotonic() - this.#lookedAt >= LOOK_MS;
+    if (looksAgain || !onlyStored || this.#bytesUnlooked > LOOK_BYTES) {
       this.#refresh();
     }
     return committed;
@@ -254,7 +256,7 @@ export class Engine {
     return this.booksSoFar();
   }
 
-  /** As `books`, without a look into the file: of what a commit has stored just now, the ledger knows, and the rest may be some ms old. */
+  /** As `books`, but how much the files take and what has waited longest may be as of some ms ago. */
   booksSoFar(): Books {
     return {
       ledgers: this.#ledgers,

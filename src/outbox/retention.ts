@@ -100,6 +100,7 @@ export class Retention {
   readonly #ages: AgeClock;
   readonly #freeDisk: () => number;
   readonly #takeOut: TakeOut;
+  readonly #lookAgain: () => void;
   /** By lane. */
   readonly #rounds: readonly DeferredRound[];
   #limit: ReturnType<typeof pageLimit> = { pages: 0, limitedBy: "maxBytes" };
@@ -115,6 +116,8 @@ export class Retention {
       /** Bytes free on the outbox's file system. */
       freeDisk: () => number;
       takeOut: TakeOut;
+      /** Calls `look` where the last one is not of now: nothing is to go for a limit that has changed. */
+      lookAgain: () => void;
     },
   ) {
     this.#settings = settings;
@@ -125,6 +128,7 @@ export class Retention {
     this.#ages = parts.ages;
     this.#freeDisk = parts.freeDisk;
     this.#takeOut = parts.takeOut;
+    this.#lookAgain = parts.lookAgain;
     const ageOf = (head: BlockHead) => this.#ages.ageOf(head);
     this.#rounds = Array.from({ length: LANES }, (_, lane) => new DeferredRound(this.#queue, lane, ageOf));
   }
@@ -148,6 +152,7 @@ export class Retention {
   makeRoom(bodyBytes: number, lane: number): { effects: (() => void)[]; outranked: boolean } | undefined {
     const need = pagesFor(bodyBytes) + this.#leftToCritical(lane);
     let { used } = this.#store.pages();
+    if (used + need > this.#limit.pages) this.#lookAgain();
     // Where the limit was lowered, the rest of the way is `shrink`'s.
     const goal = Math.max(this.#limit.pages, used);
     const effects: (() => void)[] = [];

@@ -185,7 +185,8 @@ export class Store {
   }
 
   insertBlock(block: Block): void {
-    this.#statements.insertBlock.run({ ...block, rowCrc: rowCrc(block) });
+    const head = headOf(block);
+    this.#statements.insertBlock.run(...head, rowCrc(head, block.body), block.body);
   }
 
   deleteBlock(key: number): void {
@@ -221,7 +222,7 @@ export class Store {
     const row = this.#statements.block.get(key) as (Block & { rowCrc: number }) | undefined;
     if (row === undefined) return undefined;
     const { rowCrc: stored, ...block } = row;
-    return stored === rowCrc(block) ? restamped(block, this.#offsets) : "damaged";
+    return stored === rowCrc(headOf(block), block.body) ? restamped(block, this.#offsets) : "damaged";
   }
 
   /** Takes a block whose checksum does not match out of the queue, and keeps what is left of it for a look. */
@@ -440,8 +441,7 @@ function prepare(db: Database.Database) {
       seen_synchronised = @seenSynchronised, off_counted = @offCounted WHERE id = @id`),
     lastBoot: db.prepare("SELECT COALESCE(MAX(id), 0) FROM boot").pluck(),
     addBoot: db.prepare("INSERT INTO boot (id, boot_id) VALUES (?, ?)"),
-    insertBlock: db.prepare(`INSERT INTO block VALUES (@key, @lastSeq, @count, @sequence, @observedFrom, @observedTo,
-      @acceptedAt, @acceptedMonotonic, @boot, @clock, @rawBytes, @rawCrc, @rowCrc, @body)`),
+    insertBlock: db.prepare(`INSERT INTO block VALUES (${"?, ".repeat(HEAD_FIELDS.length)}?, ?)`),
     deleteBlock: db.prepare("DELETE FROM block WHERE key = ?"),
     firstHead: db.prepare(`SELECT ${HEAD_COLUMNS} FROM block WHERE key >= ? AND key < ? ORDER BY key LIMIT 1`),
     headBefore: db.prepare(`SELECT ${HEAD_COLUMNS} FROM block WHERE key < ? AND key >= ? ORDER BY key DESC LIMIT 1`),
@@ -466,22 +466,27 @@ function prepare(db: Database.Database) {
   };
 }
 
+/** A block's columns but the last two, in their order. */
+const HEAD_FIELDS = [
+  "key",
+  "lastSeq",
+  "count",
+  "sequence",
+  "observedFrom",
+  "observedTo",
+  "acceptedAt",
+  "acceptedMonotonic",
+  "boot",
+  "clock",
+  "rawBytes",
+  "rawCrc",
+] as const satisfies readonly (keyof BlockHead)[];
+
+function headOf(block: BlockHead): (string | number | null)[] {
+  return HEAD_FIELDS.map((field) => block[field]);
+}
+
 /** Over the whole row, because SQLite's own integrity check does not notice a flipped bit in a payload. */
-function rowCrc(block: Block): number {
-  const { body, ...head } = block;
-  const fields: (keyof BlockHead)[] = [
-    "key",
-    "lastSeq",
-    "count",
-    "sequence",
-    "observedFrom",
-    "observedTo",
-    "acceptedAt",
-    "acceptedMonotonic",
-    "boot",
-    "clock",
-    "rawBytes",
-    "rawCrc",
-  ];
-  return crc32(body, crc32(fields.map((field) => head[field]).join("|")));
+function rowCrc(head: readonly (string | number | null)[], body: Uint8Array): number {
+  return crc32(body, crc32(head.join("|")));
 }

@@ -237,17 +237,19 @@ export class Machine {
   #open(): [Store, Engine, FullDisk] {
     const machine = this;
     class MortalStore extends this.#modules.Store {
-      override transaction<T>(change: () => T): T {
+      override transaction<T>(change: () => T, durable?: (result: T) => void): T {
         if (machine.#crashAt !== undefined) machine.#crashAt.transactions--;
-        const result = super.transaction(() => {
+        const dying = (): T => {
           const made = change();
           machine.#dieAt("before-commit");
           return made;
+        };
+        return super.transaction(dying, (result) => {
+          machine.written++;
+          if (isCommitted(result)) machine.lastCommit = result;
+          machine.#dieAt("after-commit");
+          durable?.(result);
         });
-        machine.written++;
-        if (isCommitted(result)) machine.lastCommit = result;
-        machine.#dieAt("after-commit");
-        return result;
       }
     }
     const { maxBytes } = this.settings;
