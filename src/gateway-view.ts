@@ -110,13 +110,14 @@ function replayOf(forwarder: Forwarder | undefined): ReplayAdmin {
 
 function uplinkOf({ forwarder, uplinkUrl }: ViewedParts): UplinkView {
   if (forwarder === undefined) return { state: "off", breaker: "closed" };
-  const { lastSuccessAt, lastFailure, nextTryInSeconds, ...status } = forwarder.status();
+  const { lastSuccessAt, lastFailure, nextTryInSeconds, looksEverySeconds, ...status } = forwarder.status();
   return {
     ...status,
     ...(uplinkUrl === undefined ? {} : { url: uplinkUrl }),
     ...(lastSuccessAt === null ? {} : { lastSuccessAt }),
     ...(lastFailure === null ? {} : { lastFailure }),
     ...(nextTryInSeconds === null ? {} : { nextTryInSeconds }),
+    ...(looksEverySeconds === null ? {} : { looksEverySeconds }),
   };
 }
 

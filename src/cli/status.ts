@@ -114,7 +114,7 @@ function outboxRows({ outbox, wear }: Status): string[][] {
 }
 
 function uplinkRows({ uplink, time }: Status): string[][] {
-  const { state, breaker, url, lastSuccessAt, lastFailure, nextTryInSeconds } = uplink;
+  const { state, breaker, url, lastSuccessAt, lastFailure } = uplink;
   const rows = [
     ["state", state],
     ["breaker", breaker],
@@ -123,8 +123,16 @@ function uplinkRows({ uplink, time }: Status): string[][] {
   ];
   if (lastFailure !== null)
     rows.push(["last failure", `${ago(lastFailure.at, time)}: ${lastFailure.detail} (${lastFailure.code})`]);
-  if (nextTryInSeconds !== null) rows.push(["next try", `in ${span(Math.ceil(nextTryInSeconds))}`]);
+  if (uplink.nextTryInSeconds !== null) rows.push(["next try", nextTryText(uplink, uplink.nextTryInSeconds)]);
   return rows;
+}
+
+/** A fusion that is looked for is tried on its return: the wait alone would send somebody to restart the gateway. */
+function nextTryText({ looksEverySeconds }: Status["uplink"], seconds: number): string {
+  const latest = `in ${span(Math.ceil(seconds))}`;
+  // An older daemon does not say whether it looks.
+  if (!looksEverySeconds) return latest;
+  return `as soon as fusion can be connected to (checked every ${looksEverySeconds} s), ${latest} at the latest`;
 }
 
 function ledgerRows({ ledger, outbox }: Status): string[][] {

@@ -148,7 +148,12 @@ export const status = having({
     url: { type: ["string", "null"] },
     lastSuccessAt: time,
     lastFailure: { anyOf: [{ type: "null" }, having({ at: time, code: text, detail: text })] },
-    nextTryInSeconds: { type: ["number", "null"], minimum: 0 },
+    nextTryInSeconds: { type: ["number", "null"], minimum: 0, description: "At the latest; see looksEverySeconds." },
+    looksEverySeconds: {
+      type: ["number", "null"],
+      minimum: 0,
+      description: "Where the next try comes as soon as fusion can be connected to: how often that is looked at.",
+    },
   }),
   sources: listOf(source),
   devices: listOf(having({ source: text, via: text, accepted: count, lastReadingAt: time })),

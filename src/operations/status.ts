@@ -65,6 +65,7 @@ export function statusOf(view: GatewayView, health: Health, at: { readonly now: 
       lastSuccessAt: isoOrNull(uplink.lastSuccessAt),
       lastFailure: failureOut(uplink.lastFailure),
       nextTryInSeconds: uplink.nextTryInSeconds ?? null,
+      looksEverySeconds: uplink.looksEverySeconds ?? null,
     },
     sources: view.sources().map(sourceOut),
     devices: view.devices().map(readingTime),

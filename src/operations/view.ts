@@ -70,6 +70,8 @@ export interface UplinkView {
   readonly lastFailure?: UplinkFailure;
   /** Until the next try, where one is waited for. */
   readonly nextTryInSeconds?: number;
+  /** Where that try comes earlier, as soon as fusion can be connected to: how often that is looked at. */
+  readonly looksEverySeconds?: number;
 }
 
 export interface SourceView {

@@ -66,6 +66,8 @@ export interface ForwarderStatus {
   readonly lastFailure: LastFailure | null;
   /** Until the next try, unless the link is seen to be back earlier; `null` while nothing is waited for. */
   readonly nextTryInSeconds: number | null;
+  /** While the next try comes as soon as fusion can be connected to: how often that is looked at. Otherwise `null`. */
+  readonly looksEverySeconds: number | null;
   /** Since the start of the daemon, as are the following. */
   readonly requests: number;
   readonly readingsDelivered: number;
@@ -172,12 +174,14 @@ export class Forwarder {
 
   status(): ForwarderStatus {
     const waitMs = this.#line.waitMs();
+    const { lookInterval } = this.#line;
     return {
       state: this.#state(waitMs),
       breaker: this.#line.breaker,
       lastSuccessAt: this.#line.lastSuccessAt,
       lastFailure: this.#line.lastFailure,
       nextTryInSeconds: waitMs > 0 ? waitMs / 1000 : null,
+      looksEverySeconds: waitMs > 0 && lookInterval !== undefined ? lookInterval / 1000 : null,
       ...this.#metrics.totals,
     };
   }

@@ -36,6 +36,11 @@ export class Gate {
     return Math.max(0, until - now, this.#breaker.waitMs(now));
   }
 
+  /** Whether nothing is waited for but what `linkUp` ends. */
+  waitsForLinkOnly(now: number): boolean {
+    return Math.max(this.#askedUntil, this.#pauseUntil) <= now;
+  }
+
   /** Leave to deliver one batch, where there is any to be had now. How it went is reported by one of the below. */
   admit(now: number): Permit | undefined {
     if (this.waitMs(now) > 0) return undefined;

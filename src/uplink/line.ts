@@ -134,6 +134,12 @@ export class Line {
     return this.#gate.waitMs(this.#now());
   }
 
+  /** Milliseconds between looks for a fusion whose return ends `waitMs`; `undefined` where it would not, or is not looked for. */
+  get lookInterval(): number | undefined {
+    const looked = this.#reachability.looking && this.#gate.waitsForLinkOnly(this.#now());
+    return looked ? this.#parts.config.reachability : undefined;
+  }
+
   /** Leave for one delivery; its end is reported by `accepted`, `failed` or `abandoned`. */
   admit(): Permit | undefined {
     return this.#gate.admit(this.#now());

@@ -32,6 +32,11 @@ export class Reachability {
     this.#parts = parts;
   }
 
+  /** Whether fusion is looked for: the first connect that succeeds is its return. */
+  get looking(): boolean {
+    return this.#watch !== undefined && this.#away;
+  }
+
   /**
    * Looks at every interval until a connect succeeds. `away`: whether a connect has failed; where only a connection was
    * lost, one must fail first, for a fusion that can be connected to all the time has not come back. Goes on where it is

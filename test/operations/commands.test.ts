@@ -110,6 +110,17 @@ test("status says which priorities were evicted, and that readings may wait for 
   assert.match(await run(["status", "--url", url]), /^Clock: nothing on this machine can tell/m);
 });
 
+test("status says when fusion is tried next, and that one which is looked for is tried as soon as it is back", async () => {
+  const uplink = { ...view.facts.uplink, state: "waiting", breaker: "open" as const, nextTryInSeconds: 51.2 };
+  view.facts.uplink = uplink;
+  assert.match(await run(["status", "--url", url]), /\n {2}next try +in 52 s\n/);
+  view.facts.uplink = { ...uplink, looksEverySeconds: 1 };
+  assert.match(
+    await run(["status", "--url", url]),
+    /\n {2}next try +as soon as fusion can be connected to \(checked every 1 s\), in 52 s at the latest\n/,
+  );
+});
+
 test("status says of a serial port which device it is, for how long, what is wrong, and what came", async () => {
   assert.doesNotMatch(await run(["status", "--url", url]), /Serial ports/);
   const traffic = { bytes: 12_345, frames: 210, refused: 3, discarded: 4, discardedBytes: 99 };

@@ -22,7 +22,7 @@ export interface Status {
   readonly ledger: Record<string, number>;
   readonly refused: Record<string, number>;
   readonly outbox: Record<string, number>;
-  readonly uplink: { readonly state: string; readonly breaker: string };
+  readonly uplink: { readonly state: string; readonly breaker: string; readonly looksEverySeconds: number | null };
   readonly sources: readonly {
     readonly name: string;
     readonly kind: string;

@@ -95,6 +95,8 @@ async function drained({ fusion, daemon }: Outage): Promise<number> {
 test("after refused connections the drain starts within two seconds of fusion's return, without new traffic", async (t) => {
   const { fusion, daemon } = await outage(t);
   await assertDegraded(daemon, 47);
+  const { looksEverySeconds } = (await daemon.status()).uplink;
+  assert.equal(looksEverySeconds, 1, "an hour's wait is not all that the operator is told");
   const ms = await drained({ fusion, daemon });
   assert.ok(ms <= DRAINS_WITHIN_MS, `the first request came ${ms} ms after fusion's return`);
 

@@ -54,12 +54,14 @@ describe("after an outage", () => {
     source.add(700);
     await until(() => forwarder.status().breaker === "open", "the breaker opens");
     assert.ok((forwarder.status().nextTryInSeconds ?? 0) > 3000);
+    assert.equal(forwarder.status().looksEverySeconds, 1, "and that it need not be waited for is said");
     assert.deepEqual(wrong(), ["uplink-unreachable"]);
     await new Promise((resolve) => setTimeout(resolve, 2500));
     assert.equal(forwarder.status().requests, 1, "no requests while it is away");
     await fusion.open();
     await until(() => source.pending === 0, "all delivered", 2000);
     assert.deepEqual([wrong(), forwarder.status().breaker], [[], "closed"]);
+    assert.equal(forwarder.status().looksEverySeconds, null);
   });
 
   it("tells the outbox when the link first came back, and does not move that moment", async (t) => {
@@ -92,6 +94,7 @@ describe("after an outage", () => {
     });
     source.add(1);
     await until(() => forwarder.status().breaker === "open", "the breaker opens");
+    assert.equal(forwarder.status().looksEverySeconds, null, "nor does it say that it looks");
     broken = false;
     for (let second = 0; second < 60; second++) await clock.advance(1000);
     await quiet(clock);
