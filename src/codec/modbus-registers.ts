@@ -62,6 +62,26 @@ export function addressesOf(register: ModbusRegister): number {
   return type === "bit" ? 1 : SCALARS[type].bytes / BYTES_OF_REGISTER;
 }
 
+/** What the first digit of a manual's number stands for. */
+const FUNCTION_OF_DIGIT: Readonly<Record<number, ReadFunction>> = { 1: 2, 3: 4, 4: 3 };
+
+/** What to write instead of a number in the manual's notation; `undefined` where it is none. */
+export function manualsAdvice(number: number): string | undefined {
+  const meant = inManuals(number);
+  return meant && `if it is a manual's number, write \`at: ${meant.at}\` with \`function: ${meant.function}\``;
+}
+
+/**
+ * What a number of five or six digits means in the notation of many manuals, which count from 1 behind a digit for the kind: 40001
+ * is the first holding register, address 0 of function 3. `undefined` where it is no such number.
+ */
+export function inManuals(number: number): { readonly function: ReadFunction; readonly at: number } | undefined {
+  const size = number < 100_000 ? 10_000 : 100_000;
+  const code = FUNCTION_OF_DIGIT[Math.floor(number / size)];
+  const at = (number % size) - 1;
+  return code === undefined || at < 0 || at >= ADDRESSES ? undefined : { function: code, at };
+}
+
 /** Everything in a server's registers that a schema cannot say; paths lead from the list of registers. */
 export function registerFaults(registers: readonly ModbusRegister[]): LayoutFault[] {
   const names = new Set<string>();

@@ -1,6 +1,12 @@
 /** What a schema cannot say about a port whose devices are asked: that the keys agree with one another. Pure. */
 
-import { registerFaults } from "../codec/modbus-registers.ts";
+import {
+  inManuals,
+  isBitFunction,
+  type ModbusRegister,
+  manualsAdvice,
+  registerFaults,
+} from "../codec/modbus-registers.ts";
 import type { PipelineFault } from "../codec/pipeline-config.ts";
 import type { CommandConfig, ModbusConfig, PollConfig, Sdi12Config, SerialPortConfig } from "./schema.ts";
 
@@ -53,6 +59,23 @@ function modbusFaults({ servers }: ModbusConfig): PipelineFault[] {
     }));
     return first < index ? [twice, ...faults] : faults;
   });
+}
+
+/** What is legal in how a port's devices are asked, and probably not what was meant; paths lead from the port. */
+export function pollingDoubts({ modbus }: SerialPortConfig): PipelineFault[] {
+  return (modbus?.servers ?? []).flatMap(({ registers }, index) => {
+    const [first, ...others] = registers.filter(isManualsNumber);
+    if (first === undefined) return [];
+    const like = others.length === 0 ? "" : ` (and likewise ${others.length} more of the server's registers)`;
+    const path = ["modbus", "servers", index, "registers", registers.indexOf(first), "at"];
+    return [{ path, message: `${first.at} is sent as it stands; ${manualsAdvice(first.at)}${like}` }];
+  });
+}
+
+/** Few servers have registers at addresses so high, and numbers in manuals begin there. */
+function isManualsNumber(register: ModbusRegister): boolean {
+  const meant = inManuals(register.at);
+  return meant !== undefined && isBitFunction(meant) === isBitFunction(register);
 }
 
 function sdi12Faults({ sensors }: Sdi12Config): PipelineFault[] {

@@ -10,6 +10,7 @@ const OWN_FORMATS: Readonly<Record<string, { readonly pattern?: string; readonly
   hex: { pattern: HEX_PATTERN },
   url: { format: "uri" },
   path: {},
+  "register-address": {},
 };
 
 export function publishedSchema(node: SchemaNode = rootNode): unknown {

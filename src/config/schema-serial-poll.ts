@@ -48,6 +48,7 @@ const register = {
     },
     at: {
       type: "integer",
+      format: "register-address",
       minimum: 0,
       maximum: 65535,
       description: "Its address as it is sent, from 0: what a manual calls 40001 or 30001 is 0.",

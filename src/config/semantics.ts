@@ -6,7 +6,7 @@
  */
 import { httpProblems, isLoopback } from "./http-access.ts";
 import { networkAddress } from "./network-path.ts";
-import { pollingFaults } from "./polling-semantics.ts";
+import { pollingDoubts, pollingFaults } from "./polling-semantics.ts";
 import type { Finding } from "./problem.ts";
 import type { Config, HttpConfig, ListenerConfig, MqttConfig, SerialPortConfig, UplinkConfig } from "./schema.ts";
 import type { Path } from "./schema-node.ts";
@@ -24,6 +24,7 @@ export type Soundness = (path: Path) => boolean;
 export function examine(config: Config, sound: Soundness): Verdict {
   const { mqtt, http, uplink } = config;
   const listeners = soundItems(mqtt.listeners, ["mqtt", "listeners"], sound);
+  const ports = soundItems(config.serial, ["serial"], sound);
   const httpIsSound = sound(["http"]);
   const problems = [
     ...listeners.flatMap(listenerTls),
@@ -36,12 +37,17 @@ export function examine(config: Config, sound: Soundness): Verdict {
     ...soundItems(mqtt.retained, ["mqtt", "retained"], sound).flatMap(([filter, index]) =>
       atTopic(["mqtt", "retained", index], filterFault(filter)),
     ),
-    ...serialPorts(soundItems(config.serial, ["serial"], sound)),
+    ...serialPorts(ports),
     ...(httpIsSound ? httpProblems(http) : []),
     ...(sound(["uplink", "tls"]) ? clientCertificate(uplink) : []),
     ...(sound(["uplink", "retry"]) ? backOff(uplink) : []),
   ];
-  const warnings = sound(["mqtt", "anonymous"]) && mqtt.anonymous === "always" ? listeners.flatMap(openListener) : [];
+  const warnings = [
+    ...(sound(["mqtt", "anonymous"]) && mqtt.anonymous === "always" ? listeners.flatMap(openListener) : []),
+    ...ports.flatMap(([port, index]) =>
+      pollingDoubts(port).map(({ path, message }) => ({ path: ["serial", index, ...path], message })),
+    ),
+  ];
   if (!sound(["uplink", "url"])) return { problems, warnings };
   const address = uplinkAddress(uplink);
   return { problems: [...problems, ...address.problems], warnings: [...warnings, ...address.warnings] };

@@ -1,5 +1,6 @@
 /** The schema at work: checks and completes what was written, and says in words what does not fit. */
 import { Ajv, type ErrorObject } from "ajv";
+import { manualsAdvice } from "../codec/modbus-registers.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { listed, nearest, suggestion } from "./nearest.ts";
 import type { Finding } from "./problem.ts";
@@ -46,6 +47,7 @@ const ajv = new Ajv({
     url: (text) => text === "" || URL.canParse(text),
     hex: new RegExp(HEX_PATTERN),
     path: true,
+    "register-address": true,
   },
 });
 ajv.addKeyword({ keyword: "atLeast", type: "string", schemaType: "string", validate: within((a, b) => a >= b) });
@@ -136,7 +138,7 @@ function describe(error: ErrorObject, root: SchemaNode): string {
     case "minimum":
       return wants(`${params.limit} or more`);
     case "maximum":
-      return wants(`${params.limit} or less`);
+      return `${wants(`${params.limit} or less`)}${registerMeant(node, error.data)}`;
     case "exclusiveMinimum":
       return wants(`more than ${params.limit}`);
     case "minLength":
@@ -181,6 +183,11 @@ function malformed(node: SchemaNode, data: unknown): string {
   }
   if (node.format === "hex") return "is not hexadecimal, two digits a byte; write it such as '42 4d'";
   return "is not a URL; write it such as https://fusion.example/api/v1/observations/batch";
+}
+
+function registerMeant({ format }: SchemaNode, data: unknown): string {
+  const advice = format === "register-address" ? manualsAdvice(Number(data)) : undefined;
+  return advice === undefined ? "" : `; ${advice}`;
 }
 
 function unknownKey(key: string, parent: SchemaNode, root: SchemaNode): string {

@@ -56,6 +56,12 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: RegExp])[] = [
   [port(`modbus: { timeout: 2m, servers: [{ address: 1, ${V} }] }`), /timeout: must be 1m or less/],
   [server("registers: [{ at: 0 }]"), /registers\[0\].name: is missing: a register has a name, or `bits`/],
   [server("registers: [{ name: v, at: 65536 }]"), /registers\[0\].at: must be 65535 or less/],
+  [
+    server("registers: [{ name: v, at: 400001 }]"),
+    /at: must be 65535 or less, not 400001; if it is a manual's number, write `at: 0` with `function: 3`$/,
+  ],
+  [server("registers: [{ name: v, at: 365536 }]"), /not 365536; .* write `at: 65535` with `function: 4`$/],
+  [server("registers: [{ name: v, at: 465537 }]"), /at: must be 65535 or less, not 465537$/],
   [server("registers: [{ name: v, at: 65535, type: u32 }]"), /registers\[0\].at: reaches beyond the last address/],
   [server("registers: [{ name: v, at: 0 }, { name: v, at: 1 }]"), /registers\[1\].name: `v` stands twice among/],
   [server("registers: [{ name: v, at: 0, function: 5 }]"), /function: must be one of 1, 2, 3, 4, not 5/],
@@ -83,6 +89,22 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: RegExp])[] = [
   [port("codec: json, poll: { requests: [{ text: x }], start: [{}] }"), /poll.start\[0\].send: is missing/],
 ];
 
+/** A register, and what is to be written instead, where it is likely to be a manual's number. */
+const DOUBTS: readonly (readonly [register: string, instead: string | undefined])[] = [
+  ["at: 40001", "`at: 0` with `function: 3`"],
+  ["at: 40108, function: 3", "`at: 107` with `function: 3`"],
+  ["at: 49999", "`at: 9998` with `function: 3`"],
+  ["at: 30001, function: 4", "`at: 0` with `function: 4`"],
+  ["at: 30001", "`at: 0` with `function: 4`"],
+  ["at: 39999", "`at: 9998` with `function: 4`"],
+  ["at: 10001, function: 2", "`at: 0` with `function: 2`"],
+  ["at: 10001", undefined],
+  ["at: 40001, function: 1", undefined],
+  ["at: 40000", undefined],
+  ["at: 50000", undefined],
+  ["at: 0", undefined],
+];
+
 describe("ports whose devices are asked", () => {
   test("everything that may be said of them is taken, and shown as it may be written", async (t) => {
     const { config, warnings } = await load(t, EVERYTHING);
@@ -104,4 +126,23 @@ describe("ports whose devices are asked", () => {
       assert.equal(problems.length, 1, problems.join("\n"));
       assert.match(String(problems[0]), problem);
     });
+
+  for (const [register, instead] of DOUBTS)
+    test(`a register ${register} is ${instead === undefined ? "not doubted" : `doubted: ${instead}`}`, async (t) => {
+      const { warnings } = await load(t, server(`registers: [{ name: v, ${register} }]`));
+      const [doubt, ...others] = warnings.filter(({ path }) => path.startsWith("serial"));
+      assert.deepEqual(others, []);
+      const at = /\d+/.exec(register)?.[0];
+      const message = `${at} is sent as it stands; if it is a manual's number, write ${instead}`;
+      assert.deepEqual(doubt, instead && { path: "serial[0].modbus.servers[0].registers[0].at", message, line: 1 });
+    });
+
+  test("a server whose registers all look like a manual's numbers is doubted once", async (t) => {
+    const registers = [40001, 40002, 40003].map((at) => `{ name: v${at}, at: ${at} }`).join(", ");
+    const { warnings } = await load(t, server(`registers: [{ name: u, at: 7 }, ${registers}]`));
+    const [doubt, ...others] = warnings.filter(({ path }) => path.startsWith("serial"));
+    assert.deepEqual(others, []);
+    assert.equal(doubt?.path, "serial[0].modbus.servers[0].registers[1].at");
+    assert.match(doubt.message, /function: 3` \(and likewise 2 more of the server's registers\)$/);
+  });
 });
