@@ -103,7 +103,7 @@ create_account() {
 
 # What the daemon needs to run, as paths below $from: no tests, and no module that only development needs.
 program_files() {
-  for file in dist package.json config device/profiles LICENSE README.md; do
+  for file in dist package.json config certs/README.md docs device/README.md device/profiles device/sketch device/udev systemd LICENSE README.md; do
     if [ -e "$from/$file" ]; then printf '%s\n' "$file"; fi
   done
   # Nested modules come with the ones they are in.

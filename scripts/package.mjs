@@ -29,6 +29,12 @@ const read = (...path) => readFileSync(join(root, ...path), "utf8");
 const EPOCH = sourceDate();
 const PROGRAM = "usr/lib/summit-edge";
 const DOCUMENTS = "usr/share/doc/summit-edge";
+/** Where links of the documents lead on a machine that has the package. */
+const INSTALLED_AS = {
+  LICENSE: "copyright",
+  "systemd/summit-edge.service": "/usr/lib/systemd/system/summit-edge.service",
+  "udev/70-summit-edge-serial.rules": "/usr/lib/udev/rules.d/70-summit-edge-serial.rules",
+};
 const CONFIGURATION = "etc/summit-edge/gateway.yaml";
 const MAINTAINER_SCRIPTS = ["preinst", "postinst", "prerm", "postrm"];
 
@@ -132,8 +138,7 @@ function placeRest(stage, modules, version) {
   place(stage, "device/udev", "usr/lib/udev/rules.d");
   place(stage, "device/debian/summit-edge", "usr/bin/summit-edge");
   place(stage, "config/gateway.yaml", CONFIGURATION);
-  place(stage, "README.md", `${DOCUMENTS}/README.md`);
-  place(stage, "device/README.md", `${DOCUMENTS}/device.md`);
+  placeDocuments(stage);
   for (const example of ["prometheus", "grafana"])
     place(stage, `config/${example}`, `${DOCUMENTS}/examples/${example}`);
   write(stage, `${DOCUMENTS}/copyright`, debianCopyright(modules, PROGRAM));
@@ -141,6 +146,19 @@ function placeRest(stage, modules, version) {
   write(stage, `${DOCUMENTS}/changelog.gz`, gzipSync(debianChangelog(version), { level: 9 }));
   const page = read("device", "debian", "summit-edge.1").replaceAll("@VERSION@", version);
   write(stage, "usr/share/man/man1/summit-edge.1.gz", gzipSync(page, { level: 9 }));
+}
+
+/** The pages beside one another as in the project, so that what one says of another is true; links elsewhere lead to the installed file. */
+function placeDocuments(stage) {
+  for (const source of ["README.md", "certs/README.md", "docs", "device/README.md", "device/sketch"])
+    place(stage, source, `${DOCUMENTS}/${source}`);
+  for (const page of ["README.md", "device/README.md"]) {
+    const linked = Object.entries(INSTALLED_AS).reduce(
+      (text, [link, path]) => text.replaceAll(`](${link})`, `](${path})`),
+      read(page),
+    );
+    write(stage, `${DOCUMENTS}/${page}`, linked);
+  }
 }
 
 function debianChangelog(version) {

@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import { MAX_COMMON_NAME } from "../identity/authority.ts";
 import { renewalDueAt } from "../identity/certificate-life.ts";
 import { SiteAuthority } from "../identity/site-authority.ts";
+import { documentAt } from "../kernel/documentation.ts";
 import { callerOf, tellTrail } from "./audit-trail.ts";
 import { addIssue, iso, summary } from "./certs/issue.ts";
 import { addRenew } from "./certs/renew.ts";
@@ -39,7 +40,8 @@ export function addCertsCommand(
     .description("the site's own certificate authority, and the certificates of its devices and of this gateway")
     .addHelpText(
       "after",
-      "\nExample:\n  summit-edge certs init\n  summit-edge certs issue --server\n  summit-edge certs issue --device mast-3",
+      "\nExample:\n  summit-edge certs init\n  summit-edge certs issue --server\n  summit-edge certs issue --device mast-3" +
+        `\n\nA certificate's whole life, on a page: ${documentAt("certs/README.md")}`,
     );
   const context = certsContext(terminal, tell);
   addInit(group, context);

@@ -7,6 +7,7 @@ import { readAcl } from "../identity/access-control.ts";
 import { type AclRule, type AclRules, IDENTITY_NAME, IDENTITY_NAME_RULE, rulesFor } from "../identity/acl.ts";
 import { changePasswords, loadPasswords, withEntry, withoutEntries } from "../identity/password-file.ts";
 import { entryFor, generatePassword, MAX_PASSWORD_BYTES, type PasswordEntries } from "../identity/passwords.ts";
+import { documentAt } from "../kernel/documentation.ts";
 import { codeOf, ExitStatus, GatewayError, messageOf } from "../kernel/errors.ts";
 import { callerOf, type TellTrail, tellTrail } from "./audit-trail.ts";
 import { configFile, configOption } from "./config-file.ts";
@@ -44,7 +45,10 @@ export function addDevicesCommand(
   tell: TellTrail = tellTrail(terminal),
 ): void {
   const group = program.command("devices").description("passwords of devices, and what each device may do");
-  group.addHelpText("after", "\nExample:\n  summit-edge devices add mast-3 --generate");
+  group.addHelpText(
+    "after",
+    `\nExample:\n  summit-edge devices add mast-3 --generate\n\nWho may do what, on a page: ${documentAt("docs/access.md")}`,
+  );
   withOptions(group.command("add <name>").description("let a device log in with its name and a password"))
     .option("--password-file <file>", "take the password from a file's first line (default: from standard input)")
     .option("--generate", "make a password that cannot be guessed, and show it once")
@@ -165,7 +169,7 @@ async function rulesIn(path: string): Promise<AclRules> {
       code: "FILE_UNREADABLE",
       op: "devices.list",
       message: `${path} cannot be read: ${codeOf(cause) ?? messageOf(cause)}`,
-      hint: "Put the access rules there (docs/access.md has the syntax), or leave mqtt.aclFile out.",
+      hint: `Put the access rules there (${documentAt("docs/access.md")} has the syntax), or leave mqtt.aclFile out.`,
       cause,
     });
   }

@@ -5,6 +5,7 @@ import type { Config } from "../config/schema.ts";
 import { parseDuration } from "../config/units.ts";
 import { type ApiKey, ApiKeys, KEY_NAME, SCOPES, type Scope, shownId } from "../identity/api-keys.ts";
 import { type Clock, systemClock } from "../kernel/clock.ts";
+import { documentAt } from "../kernel/documentation.ts";
 import { GatewayError } from "../kernel/errors.ts";
 import { moment } from "./arguments.ts";
 import { callerOf, type TellTrail, tellTrail } from "./audit-trail.ts";
@@ -37,7 +38,11 @@ export function addKeysCommand(program: Command, changes: Partial<KeysSurroundin
   const group = program
     .command("keys")
     .description("keys for the HTTP API: who may read it, and who may change what")
-    .addHelpText("after", "\nExample:\n  summit-edge keys create prometheus --scope read --expires 365d");
+    .addHelpText(
+      "after",
+      "\nExample:\n  summit-edge keys create prometheus --scope read --expires 365d" +
+        `\n\nWho may call, on a page: ${documentAt("docs/http-api.md")}`,
+    );
   addCreate(group, around);
   addList(group, around);
   addRevoke(group, around);

@@ -5,6 +5,7 @@
  * It keeps the decision (`access.ts`) and the verification of passwords together, and decides nothing itself.
  */
 import type { MqttConfig } from "../config/schema.ts";
+import { documentAt } from "../kernel/documentation.ts";
 import { codeOf, GatewayError } from "../kernel/errors.ts";
 import type { FileContent, FileMaterial, Reloads } from "../kernel/reloading.ts";
 import {
@@ -173,7 +174,12 @@ export function readPasswords({ path, content }: Pick<FileContent, "path" | "con
 export function readAcl({ path, content }: Pick<FileContent, "path" | "content">): Acl {
   const parsed = parseAcl(content.toString("utf8"));
   if ("acl" in parsed) return parsed.acl;
-  throw faulty("ACL_FILE_INVALID", path, parsed.faults, "Mend these lines; docs/access.md has the syntax.");
+  throw faulty(
+    "ACL_FILE_INVALID",
+    path,
+    parsed.faults,
+    `Mend these lines; ${documentAt("docs/access.md")} has the syntax.`,
+  );
 }
 
 function faulty(

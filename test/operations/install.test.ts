@@ -15,6 +15,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
+import { deadLinks } from "../support/links.ts";
 import { projectRoot, run, skipWithout } from "../support/programs.ts";
 
 const script = join(projectRoot, "device", "install.sh");
@@ -41,7 +42,7 @@ beforeEach(() => {
   write(join(project, "dist", "main.js"), "first");
   write(join(project, "dist", "test", "some.test.js"), "");
   write(join(project, "config", "gateway.yaml"), "shipped: true\n");
-  for (const part of ["systemd", join("device", "udev"), join("device", "profiles")])
+  for (const part of ["README.md", "LICENSE", "certs", "docs", "device", "systemd"])
     cpSync(join(projectRoot, part), join(project, part), { recursive: true });
 });
 afterEach(() => rmSync(folder, { recursive: true }));
@@ -60,6 +61,8 @@ test("a machine gets the program, what it needs to run and nothing else", () => 
     existsSync(installed("opt/summit-edge/device/profiles/nova-sds011.yaml")),
     "beside dist, where it is looked for",
   );
+  assert.ok(existsSync(installed("opt/summit-edge/docs/access.md")), "which hints name");
+  assert.deepEqual(deadLinks(installed("opt/summit-edge")), []);
   assert.deepEqual(readdirSync(installed("opt")), ["summit-edge"]);
   assert.equal(readlinkSync(installed("usr/local/bin/summit-edge")), "/opt/summit-edge/dist/main.js");
   assert.equal(mode(installed("opt/summit-edge/dist/main.js")), "755");

@@ -8,6 +8,7 @@ import { Collector } from "../support/collector.ts";
 import { freePort } from "../support/daemon.ts";
 import { DebianRoot, noDebianRoot, type Outcome } from "../support/debian-root.ts";
 import { device } from "../support/device.ts";
+import { deadLinks } from "../support/links.ts";
 import { projectRoot, run } from "../support/programs.ts";
 
 const [OLD, NEW] = ["0.1.0", "0.2.0"];
@@ -143,6 +144,21 @@ describe("the Debian package", { skip: noDebianRoot() }, () => {
     assert.equal(existsSync(inRoot("/usr/lib/summit-edge/dist/test")), false);
     assert.equal(existsSync(inRoot("/usr/lib/summit-edge/node_modules/typescript")), false);
     assert.equal(succeeds(root.run("dpkg", "--verify", "summit-edge")), "");
+  });
+
+  it("brings the documents, whose links lead to what is installed, as do those of hints and help", () => {
+    const documents = "/usr/share/doc/summit-edge";
+    assert.deepEqual(deadLinks(inRoot(documents), root.folder), []);
+    root.write("/tmp/acl", "topic everything please\n");
+    const acl = root.run("env", "SUMMIT_EDGE__MQTT__ACL_FILE=/tmp/acl", "summit-edge", "config", "check");
+    assert.equal(acl.status, 2, acl.output);
+    const helps = ["certs", "devices", "keys"].map((group) => succeeds(root.run("summit-edge", group, "--help")));
+    const named = [acl.output, ...helps].map((text) => /\/\S+\.md/.exec(text)?.[0]);
+    assert.deepEqual(
+      named,
+      ["docs/access.md", "certs/README.md", "docs/access.md", "docs/http-api.md"].map((page) => join(documents, page)),
+    );
+    for (const page of named) assert.ok(existsSync(inRoot(page ?? "")), page);
   });
 
   it("runs as the unit's user on the packaged configuration, and accepts readings", async (t) => {

@@ -1,5 +1,7 @@
 /** The files that the configuration names: certificates, keys, tokens; and the devices of serial ports. Pure. */
+
 import type { NamedCertificate } from "../../identity/certificate-files.ts";
+import { documentAt } from "../../kernel/documentation.ts";
 import { span } from "../format.ts";
 import { AS_DAEMON, type Finding, fail, ok, warn } from "./finding.ts";
 
@@ -71,7 +73,7 @@ const MENDING = {
   key: "Put the private key there (PEM) that belongs to the certificate.",
   token: "Write the token into it, one line of ASCII text.",
   passwords: "Mend the line, or take it out and add the device again: summit-edge devices add.",
-  rules: "Mend the line; docs/access.md has the syntax.",
+  rules: `Mend the line; ${documentAt("docs/access.md")} has the syntax.`,
 };
 
 function checkSecret({ key, path, kind, exposed, useless }: FileFact & { kind: keyof typeof MENDING }): Finding {
