@@ -12,6 +12,12 @@ export interface SerialDevice {
   readonly usb?: UsbSerialPort;
 }
 
+/** What to write where nothing is at `path` because it lacks its folder: `/dev/ttyUSB0` for `ttyUSB0`; `undefined` where it has one. */
+export function deviceFileMeant(path: string): string | undefined {
+  if (/^[./~]/.test(path) || path.includes(":")) return undefined;
+  return `/dev/${path.replace(/^dev\//, "")}`;
+}
+
 /** The ports, in the order of their names. */
 export async function serialDevices(roots: DeviceRoots = MACHINE_DEVICES): Promise<SerialDevice[]> {
   const onUsb = new Map((await usbSerialPorts(roots)).map((usb) => [usb.path, usb]));

@@ -135,6 +135,10 @@ describe("doctor finds of files", () => {
     finds(checkSerial({ ...port, state: "usable" }, true), "ok", /group dialout/);
     // It starts all the same, and opens them when it can.
     finds(checkSerial({ ...port, state: "missing" }, true), "warn", /not there now; .* as soon as it is/);
+    for (const path of ["ttyUSB0", "dev/ttyUSB0"])
+      finds(checkSerial({ ...port, path, state: "missing" }, true), "warn", /in full: write \/dev\/ttyUSB0\.$/);
+    for (const path of ["./mast", "USB 0403:6001"])
+      finds(checkSerial({ ...port, path, state: "missing" }, true), "warn", /Plug it in/);
     finds(checkSerial({ ...port, state: "held", detail: "picocom (process 7)" }, true), "warn", /in use by picocom/);
     finds(checkSerial({ ...port, state: "ambiguous", detail: "2 adapters are x" }, true), "fail", /2 adapters/);
     finds(checkSerial({ ...port, state: "no-device" }, true), "fail", /not a device/);

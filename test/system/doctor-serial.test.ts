@@ -41,6 +41,7 @@ test("each port is told with the name to use, who uses it, and what configured p
     jsonPort({ name: "node", match: FTDI }),
     jsonPort({ name: "far", path: "tcp://10.0.0.9:4001" }),
     jsonPort({ name: "gone", path: join(machine.dev, "ttyUSB9") }),
+    jsonPort({ name: "bare", path: "ttyUSB9" }),
   ];
   const report = await probeSerialPorts(ports, machine);
   assert.deepEqual(
@@ -61,6 +62,7 @@ test("each port is told with the name to use, who uses it, and what configured p
   assert.match(absent.get("node") ?? "", /^3 adapters are USB 0403:6001/);
   assert.match(absent.get("far") ?? "", /on the network/);
   assert.match(absent.get("gone") ?? "", /opened as soon as it is plugged in/);
+  assert.match(absent.get("bare") ?? "", /named in full, \/dev\/ttyUSB9/);
   const text = portsText(report, { configured: ports, open: new Set(["mast"]) });
   assert.match(text, /USB adapter, USB 0403:6001, serial number A1, interface 0\n/);
   assert.match(text, /used by {2}mast \(4800 bit\/s 8N1, lines, json\), open in the daemon\n/);

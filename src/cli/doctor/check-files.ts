@@ -2,6 +2,7 @@
 
 import type { NamedCertificate } from "../../identity/certificate-files.ts";
 import { documentAt } from "../../kernel/documentation.ts";
+import { deviceFileMeant } from "../../kernel/serial-devices.ts";
 import { span } from "../format.ts";
 import { AS_DAEMON, type Finding, fail, ok, warn } from "./finding.ts";
 
@@ -112,6 +113,9 @@ export function checkSerial({ name, path, state, group, detail = "" }: SerialFac
     case "usable":
       return ok(check, `${path} can be opened${belongs}`);
     case "missing": {
+      const meant = deviceFileMeant(path);
+      if (meant !== undefined)
+        return warn(check, `${path} is not there`, `A device file is named in full: write ${meant}.`);
       const hint = "Plug it in, or correct its path or match: summit-edge doctor serial lists what is there.";
       return warn(check, `${path} is not there now; the gateway opens it as soon as it is`, hint);
     }

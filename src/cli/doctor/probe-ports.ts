@@ -3,7 +3,7 @@ import { constants } from "node:fs";
 import { realpath, stat } from "node:fs/promises";
 import type { SerialPortConfig } from "../../config/schema.ts";
 import { deviceHolders, type Holder } from "../../kernel/device-holders.ts";
-import { serialDevices } from "../../kernel/serial-devices.ts";
+import { deviceFileMeant, serialDevices } from "../../kernel/serial-devices.ts";
 import { type DeviceRoots, MACHINE_DEVICES } from "../../kernel/usb-serial.ts";
 import type { Status } from "../../operations/status.ts";
 import { groupName, permissionAdvice } from "../../sources/serial/device-port.ts";
@@ -68,7 +68,7 @@ export async function probeSerialPorts(
     const known = await deviceAmong(devices, device);
     if (place.path.startsWith("tcp://"))
       absent.push(elsewhere(port, "on the network: it is connected to when it is read"));
-    else if (device === undefined) absent.push(elsewhere(port, "not there now: opened as soon as it is plugged in"));
+    else if (device === undefined) absent.push(elsewhere(port, absence(place.path)));
     else {
       if (known === undefined && !others.includes(device)) others.push(device);
       names.set(known ?? device, [...(names.get(known ?? device) ?? []), port.name]);
@@ -77,6 +77,12 @@ export async function probeSerialPorts(
   const all = [...devices, ...others.map((path) => ({ path }))];
   const ports = await Promise.all(all.map((device) => factOf(device, names.get(device.path) ?? [])));
   return { ports: withStableNames(ports), absent };
+}
+
+function absence(path: string): string {
+  const meant = deviceFileMeant(path);
+  const what = meant === undefined ? "opened as soon as it is plugged in" : `a device file is named in full, ${meant}`;
+  return `not there now: ${what}`;
 }
 
 const elsewhere = (port: SerialPortConfig, detail: string): AbsentPort => ({

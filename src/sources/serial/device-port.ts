@@ -12,6 +12,7 @@ import { userInfo } from "node:os";
 import { promisify } from "node:util";
 import { deviceHolders, type Holder, holderText, lockHolder } from "../../kernel/device-holders.ts";
 import { codeOf, messageOf } from "../../kernel/errors.ts";
+import { deviceFileMeant } from "../../kernel/serial-devices.ts";
 import type { LineSettings, OpenOutcome, Port, PortFault, PortSink, PortSurroundings } from "./port.ts";
 
 /** How often a silent port's device file is looked at. */
@@ -253,10 +254,12 @@ function identityOf({ dev, ino, rdev }: Stats): string {
 }
 
 function missing(path: string): PortFault {
-  return {
-    kind: "missing",
-    detail: `${path} is not there: plug the device in, or correct the port's path. It is opened as soon as it is there`,
-  };
+  const meant = deviceFileMeant(path);
+  const remedy =
+    meant === undefined
+      ? "plug the device in, or correct the port's path. It is opened as soon as it is there"
+      : `a device file is named in full, so write ${meant}`;
+  return { kind: "missing", detail: `${path} is not there: ${remedy}` };
 }
 
 function busy(path: string, holders: readonly Holder[]): PortFault {

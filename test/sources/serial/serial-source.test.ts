@@ -133,6 +133,13 @@ describe("a serial source", () => {
     assert.match(intake.refusals[0]?.raw ?? "", /^\$GPGGA/);
   });
 
+  it("says what to write where a device's name lacks its folder", async () => {
+    const { sources, conditions } = house([portConfig("ttyNone7")]);
+    await start(sources);
+    await until("noticed", () => conditions.list()[0]?.code === "serial-port-missing");
+    assert.match(conditions.list()[0]?.detail ?? "", /ttyNone7 is not there: .* write \/dev\/ttyNone7$/);
+  });
+
   it("opens an unplugged device again when it is back, and loses nothing but the cut frame", async () => {
     let pair = await plugIn("plug");
     const { sources, intake, conditions, lines } = house([portConfig(pair.device)]);
