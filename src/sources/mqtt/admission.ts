@@ -10,6 +10,7 @@ import { type AccessDecision, type ClientIdentity, MAX_CLIENT_ID_LENGTH } from "
 import type { AccessControl } from "../../identity/access-control.ts";
 import type { Audit } from "../../kernel/audit.ts";
 import type { Logger } from "../../kernel/telemetry.ts";
+import { AnswersInTurn } from "./answers.ts";
 import { topicExcess } from "./client-limits.ts";
 import type { Connection } from "./connection.ts";
 import type { CutOffs } from "./cut-offs.ts";
@@ -84,7 +85,14 @@ export class Admission {
     if (crowd !== undefined) return crowd;
     const session = this.#parts.store.opened(client, identity);
     if (session.resumed) connection.gate.resumesSession();
-    connection.admitted = { client, identity, session, parked: [], gate: connection.gate };
+    connection.admitted = {
+      client,
+      identity,
+      session,
+      answers: new AnswersInTurn(),
+      parked: [],
+      gate: connection.gate,
+    };
     return decision;
   }
 

@@ -18,6 +18,7 @@ import type { Reloads } from "../../kernel/reloading.ts";
 import type { Logger, Telemetry } from "../../kernel/telemetry.ts";
 import type { Intake } from "../intake.ts";
 import { Admission, type LoginDecision, loginError } from "./admission.ts";
+import type { Answer } from "./answers.ts";
 import { countersIn } from "./broker-metrics.ts";
 import { keepAliveOf, topicExcess } from "./client-limits.ts";
 import type { Connection } from "./connection.ts";
@@ -27,7 +28,7 @@ import { MqttGate } from "./gate.ts";
 import { ListenerCertificates } from "./listener-certificates.ts";
 import { type Arrival, type BoundListener, MqttListeners } from "./listeners.ts";
 import { PublishLane } from "./publish-lane.ts";
-import { type Done, MqttReadings, type Publisher } from "./readings.ts";
+import { MqttReadings, type Publisher } from "./readings.ts";
 import { Routes } from "./routes.ts";
 import { SessionStore } from "./session-store.ts";
 import { parseTopicFilter } from "./topics.ts";
@@ -310,12 +311,14 @@ export class MqttBroker {
   }
 
   /** A PUBLISH, or a will: what it brings is decided and taken; calls back when it may be acknowledged and forwarded. */
-  #publish(admitted: Publisher, packet: PublishPacket, done: Done): void {
+  #publish(admitted: Publisher, packet: PublishPacket, engine: Answer): void {
     const cutOff = this.#readings.open(admitted, packet);
     if (cutOff !== undefined) {
-      done(cutOff);
+      engine(cutOff);
       return;
     }
+    // A will is not acknowledged.
+    const done = packet.qos === 2 && !admitted.client.closed ? admitted.answers.behind(engine) : engine;
     const excess = topicExcess(packet.topic, this.#config.limits);
     if (excess !== undefined) {
       this.#readings.discard(admitted.client, packet, excess, done, "invalid");

@@ -24,12 +24,11 @@ import type { Clock } from "../../kernel/clock.ts";
 import { messageOf } from "../../kernel/errors.ts";
 import type { Priority } from "../../observation/observation.ts";
 import type { Admission, Intake, Origin } from "../intake.ts";
+import type { Answer, AnswersInTurn } from "./answers.ts";
 import { CutOff } from "./cut-offs.ts";
 import type { RouteMatch, Routes } from "./routes.ts";
 import { type Committing, fingerprintOf, type Session } from "./session.ts";
 import { covers, type TopicFilter } from "./topics.ts";
-
-export type Done = (error?: Error | null) => void;
 
 interface Parked {
   readonly task: () => void;
@@ -41,6 +40,8 @@ export interface Publisher {
   readonly client: Client;
   readonly identity: ClientIdentity;
   readonly session: Session;
+  /** To what it publishes with QoS 2. */
+  readonly answers: AnswersInTurn;
   /** What is to be done for it, in order, once the intake is relieved. */
   readonly parked: Parked[];
   /** Its connection, which is not read while anything is parked. */
@@ -95,7 +96,7 @@ export class MqttReadings {
   }
 
   /** Takes a PUBLISH (or a will) that is allowed; calls back when it may be acknowledged and forwarded. */
-  take(publisher: Publisher, packet: PublishPacket, done: Done): void {
+  take(publisher: Publisher, packet: PublishPacket, done: Answer): void {
     if (packet.retain && !this.#retained.some((filter) => covers(filter, packet.topic))) packet.retain = false;
     const route = this.#routes.match(packet.topic);
     // A connection that has ended leaves only its will.
@@ -119,7 +120,7 @@ export class MqttReadings {
     client: Client,
     packet: PublishPacket,
     reason: string,
-    done: Done,
+    done: Answer,
     as: "unauthorised" | "invalid" = "unauthorised",
   ): void {
     const origin: Origin = { kind: "mqtt", name: "mqtt", source: client.id, via: packet.topic };
@@ -141,6 +142,7 @@ export class MqttReadings {
   /** The connection has ended: what it had not handed over yet was never acknowledged, and is forgotten. */
   forget(publisher: Publisher): void {
     publisher.parked.length = 0;
+    publisher.answers.end();
     this.#parked.delete(publisher);
   }
 
@@ -161,19 +163,19 @@ export class MqttReadings {
     return this.#intake.saturated || this.#intake.refuses(mayBeCritical ? "critical" : "normal");
   }
 
-  #takeRouted(publisher: Publisher, packet: PublishPacket, route: RouteMatch, done: Done): void {
+  #takeRouted(publisher: Publisher, packet: PublishPacket, route: RouteMatch, done: Answer): void {
     if (packet.qos === 0) this.#takeUnacknowledged(publisher, packet, route, done);
     else this.#takeAcknowledged(publisher, packet, route, done);
   }
 
-  #takeUnacknowledged(publisher: Publisher, packet: PublishPacket, route: RouteMatch, done: Done): void {
+  #takeUnacknowledged(publisher: Publisher, packet: PublishPacket, route: RouteMatch, done: Answer): void {
     const origin = this.#originOf(publisher, packet, route);
     const payload = this.#decode(packet, origin);
     if (payload !== UNREADABLE) this.#keepBack(packet, this.#intake.submit(payload, origin));
     done();
   }
 
-  #takeAcknowledged(publisher: Publisher, packet: PublishPacket, route: RouteMatch, done: Done): void {
+  #takeAcknowledged(publisher: Publisher, packet: PublishPacket, route: RouteMatch, done: Answer): void {
     const release = packet.qos === 2 ? this.#once(publisher, packet, done) : done;
     if (release === undefined) return;
     const origin = this.#originOf(publisher, packet, route);
@@ -195,14 +197,14 @@ export class MqttReadings {
   }
 
   /** What to call when a QoS 2 PUBLISH is committed; `undefined` where it is a copy and has been dealt with. */
-  #once({ client, session }: Publisher, packet: PublishPacket, done: Done): Done | undefined {
+  #once({ client, session }: Publisher, packet: PublishPacket, done: Answer): (() => void) | undefined {
     const id = packet.messageId ?? 0;
     const fingerprint = fingerprintOf(packet);
     const first = session.committing.get(id);
     if (first?.fingerprint === fingerprint) {
       if (first.client !== client) first.copies = [];
       first.client = client;
-      first.copies.push(done);
+      first.copies.push(() => done());
       return undefined;
     }
     const received = session.received.get(id);
@@ -213,14 +215,14 @@ export class MqttReadings {
     session.received.delete(id);
     const committing: Committing = { fingerprint, client, copies: [] };
     session.committing.set(id, committing);
-    return () => {
-      done();
+    const told = (): void => {
       // By the next turn the engine has stored the packet, so that it recognises the copies itself.
       setImmediate(() => {
         if (session.committing.get(id) === committing) session.committing.delete(id);
         for (const copy of committing.copies) copy();
       });
     };
+    return () => done(null, told);
   }
 
   /** The payload's value, or `UNREADABLE` where it has none: then that is counted. */

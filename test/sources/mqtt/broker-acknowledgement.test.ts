@@ -1,7 +1,18 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { startBroker } from "../../support/broker-under-test.ts";
-import { PUBACK, PUBCOMP, PUBREC, publishPacket, pubrelPacket, RawMqtt } from "../../support/raw-mqtt.ts";
+import {
+  messageOf,
+  PUBACK,
+  PUBCOMP,
+  PUBLISH,
+  PUBREC,
+  publishPacket,
+  pubrelPacket,
+  RawMqtt,
+  SUBACK,
+  subscribePacket,
+} from "../../support/raw-mqtt.ts";
 
 const reading = '{"temperature":21.5}';
 
@@ -85,6 +96,63 @@ describe("an acknowledgement", () => {
     );
     assert.equal(intake.refused().invalid, 2);
     assert.deepEqual(client.packets, []);
+  });
+});
+
+describe("PUBLISHes of QoS 2 that may be answered in another order than they came in", () => {
+  const three = [
+    publishPacket("telemetry/a", reading, { qos: 2, id: 1 }),
+    publishPacket("telemetry/a", "not json", { qos: 2, id: 2 }),
+    publishPacket("some/where", reading, { qos: 2, id: 3 }),
+  ];
+
+  it("have their PUBRECs in that order", async (t) => {
+    const { outbox, ports } = await startBroker(t);
+    const [client, other] = [new RawMqtt(ports[0] ?? 0), new RawMqtt(ports[0] ?? 0)];
+    await client.connect("node-7");
+    await other.connect("node-8");
+    outbox.hold();
+    client.send(...three);
+    await outbox.heldUp(1);
+    await other.ping();
+    outbox.release();
+    for (const id of [1, 2, 3]) assert.equal((await client.next(PUBREC)).body.readUInt16BE(0), id);
+  });
+
+  it("come to subscribers in that order", async (t) => {
+    const { outbox, ports } = await startBroker(t);
+    const [client, subscriber] = [new RawMqtt(ports[0] ?? 0), new RawMqtt(ports[0] ?? 0)];
+    await client.connect("node-7");
+    await subscriber.connect("onlooker");
+    subscriber.send(subscribePacket(1, ["#"]));
+    await subscriber.next(SUBACK);
+    outbox.hold();
+    client.send(...three);
+    await outbox.heldUp(1);
+    await subscriber.ping();
+    outbox.release();
+    for (const topic of ["telemetry/a", "telemetry/a", "some/where"])
+      assert.equal(messageOf(await subscriber.next(PUBLISH)).topic, topic);
+  });
+
+  it("are known as taken where the connection ended before the first of them was", async (t) => {
+    const { outbox, ports } = await startBroker(t);
+    const [before, after] = [new RawMqtt(ports[0] ?? 0), new RawMqtt(ports[0] ?? 0)];
+    await before.connect("node-7", { clean: false });
+    outbox.refusing = true;
+    outbox.hold();
+    const critical = { qos: 2, id: 2 } as const;
+    before.send(publishPacket("telemetry/a", reading, { qos: 2, id: 1 }), publishPacket("alerts/a", reading, critical));
+    await outbox.heldUp(1);
+    await before.vanish();
+    await after.connect("node-7", { clean: false });
+    after.send(publishPacket("alerts/a", reading, { ...critical, dup: true }));
+    const other = new RawMqtt(ports[0] ?? 0);
+    await other.connect("node-8");
+    await other.ping();
+    outbox.release();
+    assert.equal((await after.next(PUBREC)).body.readUInt16BE(0), 2);
+    assert.equal(outbox.readings.length, 1);
   });
 });
 

@@ -166,6 +166,18 @@ describe("QoS 2 messages of a connection that another one of the same session ha
   });
 });
 
+describe("one QoS 2 message more than a client may have in flight", () => {
+  it("has the client cut off at once, also while the others wait for their commit", async (t) => {
+    const { outbox, ports } = await startBroker(t, { limits: { ...limits, maxInflightQos2: 2 } });
+    const client = new RawMqtt(ports[0] ?? 0);
+    await client.connect("node-7");
+    outbox.hold();
+    client.send(...[1, 2, 3].map((id) => publishPacket("telemetry/a", `{"n":${id}}`, { qos: 2, id })));
+    await client.whenClosed();
+    assert.equal(outbox.waiting, 2);
+  });
+});
+
 describe("what pipelined clients send behind CONNECT", () => {
   it("is taken once they were let in, however much it is", async (t) => {
     const { outbox, ports } = await startBroker(t);
