@@ -1,30 +1,26 @@
 /**
- * The outbox's file: all SQL but the kept blocks' (kept-table.ts), how the file is set up (store-setup.ts), and what checks, salvages
- * and copies files. Synchronous; lives in the worker thread, or in a command while no daemon runs. One connection writes, with
+ * The outbox's file. Its SQL stands in store-statements.ts, the kept blocks' in kept-table.ts, how the file is set up in store-setup.ts.
+ * Others check, salvage and copy files. Synchronous; lives in the worker thread, or in a command while no daemon runs. One connection writes, with
  * `synchronous=FULL`: what `transaction` has returned from is on the card.
  *
  * It knows blocks, the ledger and dead letters as rows; what they mean is the engine's matter.
  */
 import { randomUUID } from "node:crypto";
 import { statSync } from "node:fs";
-import { crc32 } from "node:zlib";
 import Database from "better-sqlite3";
 import { FileContent, type WalFrames } from "./file-content.ts";
 import { KeptTable } from "./kept-table.ts";
 import { addLedgers, EMPTY_LEDGER, type Ledger } from "./ledger.ts";
 import { diskSpace, quotaNamed } from "./reserve.ts";
 import { restamped } from "./restamp.ts";
-import { type Block, type BlockHead, type BootTimes, bandEnd, bandStart, type DeadLetter, LANES } from "./rows.ts";
+import { type Block, type BlockHead, type BootTimes, bandEnd, bandStart, type DeadLetter } from "./rows.ts";
 import { FRAME_BYTES, PAGE_BYTES, type Sizes, sizesFor } from "./sizes.ts";
 import { classify } from "./store-fault.ts";
 import { configure, migrate, mustBeCurrent } from "./store-setup.ts";
+import { headOf, prepare, rowCrc, type Statements } from "./store-statements.ts";
 
 /** Changes to one lane's row of the ledger. */
 export type LedgerDelta = Partial<Record<keyof Ledger, number>>;
-
-const HEAD_COLUMNS = `key, last_seq AS lastSeq, count, sequence, observed_from AS observedFrom, observed_to AS observedTo,
-  accepted_at AS acceptedAt, accepted_monotonic AS acceptedMonotonic, boot, clock, raw_bytes AS rawBytes, raw_crc AS rawCrc`;
-const LETTER_COLUMNS = "seq, id, lane, code, detail, problem, refused_at AS refusedAt, reading";
 
 const WAL_HEADER_BYTES = 32;
 const BUSY_TIMEOUT_MS = 5000;
@@ -42,7 +38,7 @@ export class Store {
   readonly #db: Database.Database;
   readonly #file: string;
   readonly sizes: Sizes;
-  readonly #statements: ReturnType<typeof prepare>;
+  readonly #statements: Statements;
   /** Row number of this boot. */
   readonly boot: number;
   readonly #bootId: string;
@@ -418,75 +414,3 @@ function changed(ledgers: readonly Ledger[], lane: number, change: Ledger): Ledg
 }
 
 const sizeOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0;
-
-function prepare(db: Database.Database) {
-  return {
-    walFrames: db.prepare("PRAGMA wal_checkpoint(NOOP)"),
-    checkpoint: db.prepare("PRAGMA wal_checkpoint(PASSIVE)"),
-    begin: db.prepare("BEGIN IMMEDIATE"),
-    commit: db.prepare("COMMIT"),
-    meta: db.prepare("SELECT value FROM meta WHERE name = ?"),
-    setMeta: db.prepare("INSERT INTO meta VALUES (?, ?)"),
-    lastSeq: db.prepare("SELECT MAX(last_seq) AS seq FROM ledger"),
-    setLastSeq: db.prepare("UPDATE ledger SET last_seq = ? WHERE lane = ?"),
-    addAccepted: db.prepare(
-      "UPDATE ledger SET accepted = accepted + ?, pending = pending + ?, last_seq = ? WHERE lane = ?",
-    ),
-    boot: db.prepare("SELECT id FROM boot WHERE boot_id = ?"),
-    setOffset: db.prepare("UPDATE boot SET clock_offset = ? WHERE id = ? AND clock_offset IS NULL"),
-    offsets: db.prepare("SELECT boot_id AS bootId, clock_offset AS offset FROM boot WHERE clock_offset IS NOT NULL"),
-    boots: db.prepare(`SELECT id, base, seen_monotonic AS seenMonotonic, seen_wall AS seenWall,
-      seen_synchronised AS seenSynchronised, off_counted AS offCounted FROM boot WHERE seen_wall > 0 ORDER BY id`),
-    setBoot: db.prepare(`UPDATE boot SET base = @base, seen_monotonic = @seenMonotonic, seen_wall = @seenWall,
-      seen_synchronised = @seenSynchronised, off_counted = @offCounted WHERE id = @id`),
-    lastBoot: db.prepare("SELECT COALESCE(MAX(id), 0) FROM boot").pluck(),
-    addBoot: db.prepare("INSERT INTO boot (id, boot_id) VALUES (?, ?)"),
-    insertBlock: db.prepare(`INSERT INTO block VALUES (${"?, ".repeat(HEAD_FIELDS.length)}?, ?)`),
-    deleteBlock: db.prepare("DELETE FROM block WHERE key = ?"),
-    firstHead: db.prepare(`SELECT ${HEAD_COLUMNS} FROM block WHERE key >= ? AND key < ? ORDER BY key LIMIT 1`),
-    headBefore: db.prepare(`SELECT ${HEAD_COLUMNS} FROM block WHERE key < ? AND key >= ? ORDER BY key DESC LIMIT 1`),
-    block: db.prepare(`SELECT ${HEAD_COLUMNS}, row_crc AS rowCrc, body FROM block WHERE key = ?`),
-    setAside: db.prepare("INSERT OR REPLACE INTO damaged_block SELECT key, count, ?, ?, body FROM block WHERE key = ?"),
-    countIn: db.prepare("SELECT SUM(count) AS count FROM block WHERE key >= ? AND key < ?"),
-    addToLedger: db.prepare(`UPDATE ledger SET accepted = accepted + @accepted, pending = pending + @pending,
-      delivered = delivered + @delivered, expired = expired + @expired, evicted = evicted + @evicted,
-      thinned = thinned + @thinned, dead_lettered = dead_lettered + @deadLettered, damaged = damaged + @damaged,
-      duplicates = duplicates + @duplicates WHERE lane = @lane`),
-    ledgers: db.prepare(`SELECT accepted, pending, delivered, expired, evicted, thinned, dead_lettered AS deadLettered,
-      damaged, duplicates FROM ledger WHERE lane >= 0 AND lane < ${LANES} ORDER BY lane`),
-    insertLetter: db.prepare(`INSERT OR REPLACE INTO dead_letter
-      VALUES (@seq, @id, @lane, @code, @detail, @problem, @refusedAt, @reading)`),
-    deleteLetter: db.prepare("DELETE FROM dead_letter WHERE seq = ?"),
-    letters: db.prepare(`SELECT ${LETTER_COLUMNS} FROM dead_letter WHERE seq > ? ORDER BY seq LIMIT ?`),
-    lettersOf: db.prepare(`SELECT ${LETTER_COLUMNS} FROM dead_letter WHERE id = ? ORDER BY seq`),
-    pageCount: db.prepare("PRAGMA page_count").pluck(),
-    freePages: db.prepare("PRAGMA freelist_count").pluck(),
-    countBlocks: db.prepare("SELECT COUNT(*) AS count FROM block"),
-    countLetters: db.prepare("SELECT COUNT(*) AS count FROM dead_letter"),
-  };
-}
-
-/** A block's columns but the last two, in their order. */
-const HEAD_FIELDS = [
-  "key",
-  "lastSeq",
-  "count",
-  "sequence",
-  "observedFrom",
-  "observedTo",
-  "acceptedAt",
-  "acceptedMonotonic",
-  "boot",
-  "clock",
-  "rawBytes",
-  "rawCrc",
-] as const satisfies readonly (keyof BlockHead)[];
-
-function headOf(block: BlockHead): (string | number | null)[] {
-  return HEAD_FIELDS.map((field) => block[field]);
-}
-
-/** Over the whole row, because SQLite's own integrity check does not notice a flipped bit in a payload. */
-function rowCrc(head: readonly (string | number | null)[], body: Uint8Array): number {
-  return crc32(body, crc32(head.join("|")));
-}
