@@ -1,7 +1,11 @@
-/** A publisher that costs as little as possible, so that what is measured is the broker: packets are made before the clock starts. */
+/**
+ * Publishers: one that costs as little as possible, so that what is measured is the broker, and MQTT.js, as a device of the field would
+ * publish. What is published is made before the clock starts.
+ */
 import { randomUUID } from "node:crypto";
 import { connect as connectPlain, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
+import { connectAsync, type MqttClient } from "mqtt";
 
 export interface Target {
   readonly port: number;
@@ -34,6 +38,43 @@ export async function publishLoad(
   return { acknowledged, seconds, perSecond: acknowledged / seconds };
 }
 
+/** As `publishLoad`, one reading a message, through MQTT.js. */
+export async function publishWithMqttJs(
+  { port }: Target,
+  load: { connections: number; window: number; messages: number },
+): Promise<LoadResult> {
+  const each = Math.floor(load.messages / load.connections);
+  const clients = await Promise.all(
+    Array.from({ length: load.connections }, (_, index) =>
+      connectAsync({ host: "127.0.0.1", port, clientId: `mqtt-js-${index}`, reconnectPeriod: 0 }),
+    ),
+  );
+  const payloads = clients.map((_, index) => payloadsFor(each, index, 1));
+  const from = performance.now();
+  await Promise.all(clients.map((client, index) => publishAll(client, payloads[index] ?? [], load.window)));
+  const seconds = (performance.now() - from) / 1000;
+  for (const client of clients) client.end(true);
+  const acknowledged = each * load.connections;
+  return { acknowledged, seconds, perSecond: acknowledged / seconds };
+}
+
+function publishAll(client: MqttClient, payloads: readonly string[], window: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let [sent, acknowledged] = [0, 0];
+    client.on("error", reject);
+    const fill = (): void => {
+      for (; sent < payloads.length && sent - acknowledged < window; sent++) {
+        client.publish("observations/smoke", payloads[sent] ?? "", { qos: 1 }, (error) => {
+          if (error) reject(error);
+          else if (++acknowledged === payloads.length) resolve();
+          else fill();
+        });
+      }
+    };
+    fill();
+  });
+}
+
 /** One reading a message at a steady `perSecond` on one connection, whatever is acknowledged; resolves when all are. */
 export async function steadyLoad(target: Target, load: { perSecond: number; seconds: number }): Promise<void> {
   const publisher = await Publisher.open(target, "steady", packetsFor(load.perSecond * load.seconds, 0, 1));
@@ -52,6 +93,11 @@ export async function idleConnections(target: Target, count: number): Promise<()
 }
 
 function packetsFor(count: number, publisher: number, readingsPerMessage: number): Buffer[] {
+  const payloads = payloadsFor(count, publisher, readingsPerMessage);
+  return payloads.map((payload, n) => publish("observations/smoke", payload, (n % 65_535) + 1));
+}
+
+function payloadsFor(count: number, publisher: number, readingsPerMessage: number): string[] {
   const started = Date.now();
   return Array.from({ length: count }, (_, n) => {
     const readings = Array.from({ length: readingsPerMessage }, (_, k) => ({
@@ -62,8 +108,7 @@ function packetsFor(count: number, publisher: number, readingsPerMessage: number
       temperature_c: 20 + ((n + k) % 200) / 10,
       humidity_pct: 30 + ((n * 7 + k) % 500) / 10,
     }));
-    const payload = JSON.stringify(readingsPerMessage === 1 ? readings[0] : readings);
-    return publish("observations/smoke", payload, (n % 65_535) + 1);
+    return JSON.stringify(readingsPerMessage === 1 ? readings[0] : readings);
   });
 }
 
