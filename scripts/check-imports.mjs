@@ -15,7 +15,9 @@ const MAY_IMPORT = {
   identity: ["kernel", "config"],
   outbox: ["kernel", "config", "observation"],
   uplink: ["kernel", "config", "observation"],
-  sources: ["kernel", "config", "codec", "observation", "identity"],
+  sources: ["kernel", "config", "observation"],
+  "sources/mqtt": ["kernel", "config", "codec", "observation", "identity", "sources"],
+  "sources/serial": ["kernel", "config", "codec", "observation", "sources"],
   operations: ["kernel", "config", "observation"],
   simulator: ["kernel", "config", "codec", "observation", "identity"],
   cli: [
@@ -27,11 +29,26 @@ const MAY_IMPORT = {
     "outbox",
     "uplink",
     "sources",
+    "sources/mqtt",
+    "sources/serial",
     "operations",
     "simulator",
     ".",
   ],
-  ".": ["kernel", "config", "codec", "observation", "identity", "outbox", "uplink", "sources", "operations", "cli"],
+  ".": [
+    "kernel",
+    "config",
+    "codec",
+    "observation",
+    "identity",
+    "outbox",
+    "uplink",
+    "sources",
+    "sources/mqtt",
+    "sources/serial",
+    "operations",
+    "cli",
+  ],
 };
 /** Rooms without I/O, timers or a clock of their own, and the modules, pure as well, that they may use all the same. */
 const PURE = { codec: ["cborg"], observation: ["node:crypto"] };
@@ -43,9 +60,12 @@ const sources = (folder) =>
     return entry.endsWith(".ts") ? [path] : [];
   });
 
+/** The innermost room that a file is in. */
 const room = (path) => {
-  const [first, second] = relative(root, path).split("/");
-  return second === undefined ? "." : first;
+  for (let folder = relative(root, dirname(path)); folder !== ""; folder = folder.replace(/(^|\/)[^/]*$/, "")) {
+    if (folder in MAY_IMPORT) return folder;
+  }
+  return ".";
 };
 
 const IMPORT =
