@@ -137,6 +137,15 @@ describe("certs issue", { skip }, () => {
     assert.notEqual(openssl("verify", "-CAfile", caFile, "-purpose", "sslclient", certFile).status, 0);
   });
 
+  it("writes IPv6 addresses in every notation as what they are, and refuses one with a zone", async (t) => {
+    const { certs, json } = await site(t);
+    const given = ["::ffff:192.0.2.7", "64:ff9b::192.0.2.8", "2001:DB8:0:0::9"];
+    const { certFile } = await json<Certificate>("issue", "--server", ...given.flatMap((ip) => ["--address", ip]));
+    const certificate = new X509Certificate(readFileSync(certFile));
+    for (const address of given) assert.ok(certificate.checkIP(address), `${address}: ${certificate.subjectAltName}`);
+    assert.equal((await certs("issue", "--server", "--force", "--address", "fe80::1%lo")).status, 2);
+  });
+
   it("makes a PKCS#12 bundle that OpenSSL opens with the password beside it, and with no other", async (t) => {
     const { json } = await site(t);
     const issued = await json<Certificate>("issue", "--device", "mast-3", "--pkcs12");
@@ -179,6 +188,18 @@ describe("certs issue", { skip }, () => {
     assert.match(openssl("verify", "-CAfile", caFile, "-purpose", "sslclient", certFile).output, /: OK/);
     assert.equal((await certs("issue", "--csr", csr, "--device", "mast-8")).status, 2);
     assert.equal((await certs("issue", "--csr", csr, "--pkcs12")).status, 2);
+  });
+
+  it("asks for the device's id where a signing request names none, or two", async (t) => {
+    const { folder, certs } = await site(t);
+    const csr = join(folder, "..", "d.csr");
+    for (const subject of ["/O=whatever", "/CN=mast-8/CN=mast-9"]) {
+      openssl("req", "-new", "-newkey", "ed25519", "-nodes", "-keyout", `${csr}.key`, "-out", csr, "-subj", subject);
+      const { status, stderr } = await certs("issue", "--csr", csr);
+      assert.equal(status, 2);
+      assert.match(stderr, /not exactly one common name: give the device's id with --device/);
+      assert.equal((await certs("issue", "--csr", csr, "--device", "mast-9", "--force")).status, 0);
+    }
   });
 
   it("refuses a second one for a device, and says how to go on; an id that is none is a wrong call", async (t) => {

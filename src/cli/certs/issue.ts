@@ -2,7 +2,6 @@
 
 import { randomBytes } from "node:crypto";
 import { chownSync, readFileSync, statSync } from "node:fs";
-import { isIP } from "node:net";
 import { dirname, join } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Config } from "../../config/schema.ts";
@@ -17,7 +16,7 @@ import { codeOf, ExitStatus, GatewayError, messageOf } from "../../kernel/errors
 import { callerOf } from "../audit-trail.ts";
 import { json, table } from "../format.ts";
 import { WHEN_IN_FORCE } from "../in-force.ts";
-import { commonNameOf, gatewayNames, isDnsName } from "./names.ts";
+import { commonNameOf, gatewayNames, isDnsName, plainAddress } from "./names.ts";
 import {
   type CertsContext,
   passphraseOf,
@@ -79,7 +78,7 @@ export function withTargetOptions(command: Command): Command {
     )
     .addOption(
       new Option("--address <ip>", "with --server: another address of it; may be repeated").argParser(
-        another((text) => isIP(text) !== 0, "an IP address"),
+        another((text) => plainAddress(text) !== undefined, "an IP address, without a zone"),
       ),
     )
     .option("--p12, --pkcs12", "with --device: a PKCS#12 bundle as well, of key, certificate and authority")
@@ -133,7 +132,11 @@ export function orderOf(
     const names = gatewayNames(config, { dns, addresses });
     return { purpose: "server", name: commonNameOf(names), names, key };
   }
-  const id = device ?? request?.commonName ?? usage("give --device ID, --server or --csr FILE");
+  const unnamed =
+    request === undefined
+      ? "give --device ID, --server or --csr FILE"
+      : "the request has not exactly one common name: give the device's id with --device";
+  const id = device ?? request?.commonName ?? usage(unnamed);
   if (!DEVICE_ID.test(id))
     usage(`the request's common name, ${JSON.stringify(id)}, cannot be a device's id: give it with --device`);
   if (request?.commonName !== undefined && request.commonName !== id)

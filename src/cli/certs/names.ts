@@ -15,6 +15,15 @@ const DNS_NAME = /^(?=.{1,253}$)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}
 export const isDnsName = (text: string): boolean => DNS_NAME.test(text) && isIP(text) === 0;
 
 /**
+ * An IP address as RFC 5952 writes it, hexadecimal throughout: makers of certificates misread `::ffff:192.0.2.7`. `undefined` for
+ * what is none, and for one with a zone (`fe80::1%eth0`), which means something on this machine only and has no place in a certificate.
+ */
+export function plainAddress(text: string): string | undefined {
+  if (isIP(text) === 0 || text.includes("%")) return undefined;
+  return isIP(text) === 4 ? text : new URL(`http://[${text}]`).hostname.slice(1, -1);
+}
+
+/**
  * The host's name, alone and as mDNS has it, its addresses (but link-local ones, which need an interface beside them), those that
  * listeners are bound to, loopback, and what was given by hand.
  */
@@ -27,10 +36,12 @@ export function gatewayNames({ mqtt }: Pick<Config, "mqtt">, given: Names): Name
     .filter((address) => !/^(fe[89ab][0-9a-f]:|169\.254\.)/i.test(address));
   const bound = mqtt.listeners.map(({ bind }) => bind);
   const dns = [...given.dns, host, short, `${short}.local`, "localhost", ...bound.filter((bind) => isIP(bind) === 0)];
-  const addresses = [...given.addresses, ...own, ...bound, "127.0.0.1", "::1"];
+  const addresses = [...given.addresses, ...own, ...bound, "127.0.0.1", "::1"].flatMap(
+    (address) => plainAddress(address) ?? [],
+  );
   return {
     dns: [...new Set(dns)].filter(isDnsName),
-    addresses: [...new Set(addresses)].filter((address) => isIP(address) !== 0 && !["0.0.0.0", "::"].includes(address)),
+    addresses: [...new Set(addresses)].filter((address) => !["0.0.0.0", "::"].includes(address)),
   };
 }
 
