@@ -54,18 +54,23 @@ const withOptions = (command: Command): Command =>
     .option("--json", "print the result as JSON");
 
 function addCreate(group: Command, around: KeysSurroundings): void {
-  withOptions(group.command("create").argument("<name>", "what to call it: letters, digits, . _ -", keyName))
+  const called = "what to call it: letters, digits, . _ - (default: its id)";
+  withOptions(group.command("create").argument("[name]", called, keyName))
     .description("make a key and print it, this once: the gateway keeps no more than its hash")
     .addOption(new Option("--scope <scope>", SCOPE_HELP).choices(SCOPES).default("read"))
     .option("--expires <when>", "after so long (90d), or at a time (2027-07-01T00:00:00Z); never without it", expiry)
     .addHelpText("after", "\nExample:\n  summit-edge keys create prometheus --scope read --expires 365d")
-    .action(async (name: string, { scope, expires, ...options }: CreateOptions) => {
+    .action(async (name: string | undefined, { scope, expires, ...options }: CreateOptions) => {
       const { clock, terminal } = around;
       const { keys, config } = await openKeys(options, around);
       const now = clock.now();
       const expiresAt = expires && ("at" in expires ? expires.at : now + expires.after);
       if (expiresAt !== undefined && expiresAt <= now) throw expired(expiresAt);
-      const { key, text } = await keys.create({ name, scope, ...(expiresAt !== undefined && { expiresAt }) });
+      const { key, text } = await keys.create({
+        scope,
+        ...(name !== undefined && { name }),
+        ...(expiresAt !== undefined && { expiresAt }),
+      });
       await record(around, config, "key.created", key);
       terminal.write(options.json ? json({ ...out(key), key: text }, 2) : createdText(key, text));
     });

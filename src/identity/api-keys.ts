@@ -65,16 +65,20 @@ export class ApiKeys {
   }
 
   /**
-   * Makes a key. Its text is returned here and never again.
+   * Makes a key; one without a name is called by its id. Its text is returned here and never again.
    * @throws GatewayError KEY_NAME_TAKEN, TOO_MANY_KEYS, KEYS_UNUSABLE
    */
-  async create(wanted: Pick<ApiKey, "name" | "scope" | "expiresAt">): Promise<{ key: ApiKey; text: string }> {
+  async create({
+    name: given,
+    ...wanted
+  }: Pick<ApiKey, "scope" | "expiresAt"> & { readonly name?: string }): Promise<{ key: ApiKey; text: string }> {
     const known = await this.list();
-    if (known.some(({ name }) => name === wanted.name)) throw nameTaken(wanted.name);
-    if (known.length >= MAX_KEYS) throw tooMany();
     const id = randomBytes(4).toString("hex");
+    const name = given ?? id;
+    if (known.some((key) => key.name === name)) throw nameTaken(name);
+    if (known.length >= MAX_KEYS) throw tooMany();
     const text = `se_${id}_${randomBytes(32).toString("hex")}`;
-    const key: ApiKey = { id, createdAt: this.#clock.now(), ...wanted };
+    const key: ApiKey = { id, name, createdAt: this.#clock.now(), ...wanted };
     const stored: Stored = { ...key, sha256: digestOf(text).toString("hex") };
     try {
       await this.#write(id, `${JSON.stringify(stored)}\n`);
