@@ -32,11 +32,15 @@ export class DataDirLock {
   }
 }
 
-/** Level by level: where a file system refuses new folders (as /proc does), `mkdir` with `recursive` never returns. */
-function makeFolder(path: string): void {
+/**
+ * Readings and secrets are nobody else's, whatever umask the program was started with: others may not even look into the folder.
+ *
+ * Level by level: where a file system refuses new folders (as /proc does), `mkdir` with `recursive` never returns.
+ */
+function makeFolder(path: string, mode = 0o750): void {
   if (existsSync(path)) return;
-  makeFolder(dirname(path));
-  mkdirSync(path);
+  makeFolder(dirname(path), 0o755);
+  mkdirSync(path, mode);
 }
 
 function locked(dataDir: string): GatewayError {

@@ -74,6 +74,14 @@ describe("certs init", () => {
     );
   });
 
+  it("makes a dataDir that others cannot look into, whatever the umask", async (t) => {
+    const { folder, json } = await site(t, { bare: true });
+    const before = process.umask(0);
+    t.after(() => process.umask(before));
+    await json<Certificate>("init");
+    assert.equal(statSync(join(folder, "..")).mode & 0o777, 0o750);
+  });
+
   it("keeps the key under a passphrase from a file, which each command that signs then needs", async (t) => {
     const { folder, config, certs, json } = await site(t, { bare: true });
     const file = join(folder, "..", "..", "passphrase");

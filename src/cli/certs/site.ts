@@ -1,6 +1,6 @@
 /** What every `certs` command begins with: the configuration, the authority's folder and its lock, the passphrase. */
 import { mkdirSync, statSync } from "node:fs";
-import { resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import type { Command } from "commander";
 import { readConfig } from "../../config/load.ts";
 import type { Config } from "../../config/schema.ts";
@@ -81,6 +81,7 @@ export async function withAuthority<T>(site: Site, work: (authority: SiteAuthori
 
 function lockOf(folder: string): DataDirLock {
   try {
+    mkdirSync(dirname(folder), { recursive: true, mode: 0o750 }); // dataDir, as a rule, before the daemon's first start
     mkdirSync(folder, { recursive: true, mode: 0o755 });
     return DataDirLock.acquire(folder);
   } catch (error) {

@@ -109,7 +109,7 @@ async function run(options: StayOptions, undo: Undo): Promise<void> {
 /** Starts fusion, with what it receives in the dataDir, and returns its address. */
 async function startFusion(options: StayOptions, config: Config, log: Logger, undo: Undo): Promise<string> {
   const { dataDir } = config.gateway;
-  mkdirSync(dataDir, { recursive: true });
+  mkdirSync(dataDir, { recursive: true, mode: 0o750 });
   const service = new FusionService({
     db: join(dataDir, "fusion.db"),
     clock: options.clock,
