@@ -74,13 +74,22 @@ describe("certs init", () => {
     );
   });
 
-  it("makes a dataDir that others cannot look into, whatever the umask", async (t) => {
-    const { folder, json } = await site(t, { bare: true });
-    const before = process.umask(0);
-    t.after(() => process.umask(before));
-    await json<Certificate>("init");
-    assert.equal(statSync(join(folder, "..")).mode & 0o777, 0o750);
-  });
+  for (const [umask, dataDir] of [
+    [0o000, 0o750],
+    [0o077, 0o700],
+  ] as const) {
+    it(`lets the daemon's user read what is no secret, and others not look into the dataDir: umask ${umask.toString(8)}`, async (t) => {
+      const { folder, json } = await site(t, { bare: true });
+      const before = process.umask(umask);
+      t.after(() => process.umask(before));
+      await json<Certificate>("init");
+      const { certFile } = await json<Certificate>("issue", "--server");
+      const modes = [join(folder, ".."), folder, certFile, join(folder, "ca.crl"), join(folder, "devices")].map(
+        (path) => statSync(path).mode & 0o777,
+      );
+      assert.deepEqual(modes, [dataDir, 0o755, 0o644, 0o644, 0o700]);
+    });
+  }
 
   it("keeps the key under a passphrase from a file, which each command that signs then needs", async (t) => {
     const { folder, config, certs, json } = await site(t, { bare: true });

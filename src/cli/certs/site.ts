@@ -1,5 +1,5 @@
 /** What every `certs` command begins with: the configuration, the authority's folder and its lock, the passphrase. */
-import { mkdirSync, statSync } from "node:fs";
+import { chmodSync, mkdirSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { Command } from "commander";
 import { readConfig } from "../../config/load.ts";
@@ -82,7 +82,8 @@ export async function withAuthority<T>(site: Site, work: (authority: SiteAuthori
 function lockOf(folder: string): DataDirLock {
   try {
     mkdirSync(dirname(folder), { recursive: true, mode: 0o750 }); // dataDir, as a rule, before the daemon's first start
-    mkdirSync(folder, { recursive: true, mode: 0o755 });
+    // The daemon, which is another user, reads what is not secret in there, whatever umask root has.
+    if (mkdirSync(folder, { recursive: true }) !== undefined) chmodSync(folder, 0o755);
     return DataDirLock.acquire(folder);
   } catch (error) {
     const busy = codeOf(error) === "DATA_DIR_LOCKED";
