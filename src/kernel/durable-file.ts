@@ -1,5 +1,15 @@
 /** Small files and names that must survive a power cut: nothing counts before it, and its folder, have been fsynced. */
-import { closeSync, fchmodSync, fsyncSync, openSync, renameSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fsyncSync,
+  lchownSync,
+  openSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname } from "node:path";
 
 /** A file to be written; `mode` is what it has in the end, whatever the umask. */
@@ -26,8 +36,11 @@ export function writeTogether(files: readonly FileToWrite[]): void {
 
 const partialOf = (path: string): string => `${path}.partial`;
 
+const { O_CREAT, O_NOFOLLOW, O_TRUNC, O_WRONLY } = constants;
+
 function writePartial(path: string, content: string | Uint8Array, mode: number): void {
-  const fd = openSync(path, "w", 0o600);
+  // Root writes in folders that are others' to write: no link of theirs leads it elsewhere.
+  const fd = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o600);
   try {
     fchmodSync(fd, mode);
     writeFileSync(fd, content);
@@ -35,6 +48,17 @@ function writePartial(path: string, content: string | Uint8Array, mode: number):
   } finally {
     closeSync(fd);
   }
+  giveToFolderOwner(path);
+}
+
+/**
+ * What root makes in somebody else's folder is that somebody's: the daemon, which is not root, has to go on with what a command of root's has made.
+ * By name and not by descriptor: a file that is closed loses the locks that this process has on it.
+ */
+export function giveToFolderOwner(path: string): void {
+  if (process.getuid?.() !== 0) return;
+  const { uid, gid } = statSync(dirname(path));
+  if (uid !== 0) lchownSync(path, uid, gid);
 }
 
 /** Gives a file another name in the same folder. */

@@ -19,7 +19,9 @@ export class FileLock {
       db = new Database(path, { timeout: 0 });
       // A journal on the disk would be a file that a full disk has no space for.
       db.pragma("journal_mode = MEMORY");
-      db.exec("BEGIN EXCLUSIVE");
+      // A file that may only be read is opened as well, and a lock on that keeps nobody out: writing to it, which is never
+      // committed, finds out.
+      db.exec("BEGIN EXCLUSIVE; CREATE TABLE held (by)");
       return new FileLock(db);
     } catch (fault) {
       db?.close();

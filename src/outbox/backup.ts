@@ -4,7 +4,7 @@
 import { existsSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import Database from "better-sqlite3";
-import { renameDurably, sync } from "../kernel/durable-file.ts";
+import { giveToFolderOwner, renameDurably, sync } from "../kernel/durable-file.ts";
 import { GatewayError, messageOf } from "../kernel/errors.ts";
 import { highestSeq } from "./audit.ts";
 import { damagedOutbox, faultInBytes, isDamageAtOpen } from "./file-check.ts";
@@ -93,6 +93,7 @@ export function restore(
   try {
     takeOver(source, fresh);
     const report = adopt(fresh, options, present, onProgress);
+    giveToFolderOwner(fresh);
     const aside = replace(file, fresh, "replaced", undefined);
     noteClosed(file, report.known);
     return { pending: report.pending, setAside: there ? aside : null, nextSeq: report.known.lastSeq + 1 };

@@ -1,6 +1,7 @@
 /** One program at a time per dataDir. */
 import { existsSync, mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { giveToFolderOwner } from "../kernel/durable-file.ts";
 import { GatewayError, messageOf } from "../kernel/errors.ts";
 import { FileLock } from "../kernel/file-lock.ts";
 
@@ -19,7 +20,9 @@ export class DataDirLock {
     let lock: FileLock | undefined;
     try {
       makeFolder(dataDir);
-      lock = FileLock.tryAcquire(join(dataDir, "lock"));
+      const file = join(dataDir, "lock");
+      lock = FileLock.tryAcquire(file);
+      if (lock !== undefined) giveToFolderOwner(file);
     } catch (fault) {
       throw unusable(dataDir, fault);
     }
@@ -57,7 +60,7 @@ function unusable(dataDir: string, fault: unknown): GatewayError {
     code: "DATA_DIR_UNUSABLE",
     op: "outbox.lock",
     message: `cannot use ${dataDir}: ${messageOf(fault)}`,
-    hint: "check that gateway.dataDir can be made and written by the daemon's user, that it is this user who asks (or root), and that the disk is not full",
+    hint: "check that gateway.dataDir can be made and written by the daemon's user, that it is this user who asks (or root), that lock, outbox.db and what else the outbox has there are this user's too (chown), and that the disk is not full",
     cause: fault,
   });
 }
