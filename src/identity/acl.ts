@@ -216,6 +216,8 @@ function parseRule(kind: "topic" | "pattern", rest: string): Line {
   }
   const filter = second === "" ? first : second;
   const access = second !== "" && isAccess(first) ? first : "readwrite";
+  // What a reader of UTF-8 puts in the place of bytes that are none: a `deny` with them would match no topic that there is.
+  if (filter.includes("\ufffd")) return fault("the topic is not in UTF-8, as topics are: save the file as UTF-8");
   if (kind === "topic" && /%[cu]/.test(filter))
     return fault("%c and %u are filled in by `pattern` lines, not by `topic`");
   if (!isFilter(filter))

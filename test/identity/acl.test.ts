@@ -140,6 +140,7 @@ describe("a file of rules that cannot be understood", () => {
     ["topic read a/#/b", /^1: `a\/#\/b` is no topic filter/],
     ["topic read a+", /^1: `a\+` is no topic filter/],
     ["topic read a/%u", /^1: %c and %u are filled in by `pattern` lines/],
+    [Buffer.from("topic read #\ntopic deny caf\xe9/#", "latin1").toString("utf8"), /^2: the topic is not in UTF-8/],
     ["user", /^1: `user` must be followed by a name/],
     ["user a/b", /^1: `user` must be followed by a name/],
     ["user +", /^1: `user` must be followed by a name/],
