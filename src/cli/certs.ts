@@ -1,6 +1,6 @@
 /** `summit-edge certs`: the site's own certificate authority (certs/README.md tells a certificate's whole life). */
 
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import { MAX_COMMON_NAME } from "../identity/authority.ts";
 import { renewalDueAt } from "../identity/certificate-life.ts";
 import { SiteAuthority } from "../identity/site-authority.ts";
@@ -58,7 +58,7 @@ function addInit(group: Command, context: CertsContext): void {
       .command("init")
       .description("make the authority: a key on P-256, its certificate, and an empty list of revocations"),
   )
-    .option("--name <name>", "what its certificate calls it (default: after gateway.id)")
+    .option("--name <name>", "what its certificate calls it (default: after gateway.id)", authorityName)
     .addHelpText(
       "after",
       "\nExample:\n  summit-edge certs init --passphrase-file /etc/summit-edge/secrets/ca-passphrase",
@@ -75,6 +75,11 @@ function addInit(group: Command, context: CertsContext): void {
       );
       await report(site, authority, options, context);
     });
+}
+
+function authorityName(text: string): string {
+  if (/^[^\p{Cc}]*[^\s\p{Cc}][^\p{Cc}]*$/u.test(text)) return text;
+  throw new InvalidArgumentError("It must not be empty, nor hold control characters.");
 }
 
 async function report(

@@ -82,7 +82,7 @@ export function newKey(): KeyObject {
 export async function makeAuthority(name: string, key: KeyObject, validity: Validity): Promise<Authority> {
   const x509 = await library();
   const publicKey = spki(key);
-  const subject = [{ CN: [name.slice(0, MAX_COMMON_NAME)] }];
+  const subject = subjectOf(x509, name.slice(0, MAX_COMMON_NAME));
   const certificate = await x509.X509CertificateGenerator.create({
     ...datesOf(validity),
     serialNumber: newSerial(),
@@ -109,7 +109,7 @@ export async function certify(authority: Authority, wanted: Wanted): Promise<str
   const certificate = await x509.X509CertificateGenerator.create({
     ...datesOf(wanted.validity),
     serialNumber: newSerial(),
-    subject: [{ CN: [wanted.commonName] }],
+    subject: subjectOf(x509, wanted.commonName),
     issuer: new x509.X509Certificate(authority.certificate).subjectName,
     publicKey,
     signingKey: await signingKey(authority.key),
@@ -225,6 +225,12 @@ function newSerial(): string {
 }
 
 const spki = (key: KeyObject): Buffer => createPublicKey(key).export({ type: "spki", format: "der" });
+
+/** Letter by letter: in a plain string the library takes quotation marks, backslashes and a leading # for notation. */
+function subjectOf({ Name }: typeof X509, commonName: string): X509.Name {
+  const isPrintable = /^[A-Za-z0-9 '()+,./:=?-]*$/.test(commonName);
+  return new Name([{ CN: [isPrintable ? { printableString: commonName } : { utf8String: commonName }] }]);
+}
 
 async function signingKey(key: KeyObject): Promise<webcrypto.CryptoKey> {
   return await webcrypto.subtle.importKey("pkcs8", key.export({ type: "pkcs8", format: "der" }), ALGORITHM, false, [

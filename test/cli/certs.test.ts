@@ -74,6 +74,21 @@ describe("certs init", () => {
     );
   });
 
+  it("calls the authority what it is told to, letter by letter", async (t) => {
+    const { folder, certs, json } = await site(t, { bare: true });
+    for (const name of ["", " ", "a\nb"]) assert.equal((await certs("init", "--name", name)).status, 2);
+    const name = '#7 "North, O=Ridge" \\ Höhe';
+    const { caFile } = await json<Certificate>("init", "--name", name);
+    const subject = openssl("x509", "-in", caFile, "-noout", "-subject", "-nameopt", "oneline,utf8,-esc_msb").output;
+    assert.match(subject, /^subject=CN = "?\\?#7 \\"North, O=Ridge\\" \\\\ Höhe"?$/m);
+    const { certFile } = await json<Certificate>("issue", "--device", "mast-3");
+    assert.match(
+      openssl("verify", "-x509_strict", "-crl_check", "-CAfile", caFile, "-CRLfile", join(folder, "ca.crl"), certFile)
+        .output,
+      /: OK/,
+    );
+  });
+
   for (const [umask, dataDir] of [
     [0o000, 0o750],
     [0o077, 0o700],
