@@ -9,9 +9,18 @@ import { GatewayError } from "../kernel/errors.ts";
 import { assertPair, attempt, authoritiesIn } from "../kernel/pem.ts";
 import type { Contents, FileMaterial } from "../kernel/reloading.ts";
 import { type RevocationList, readRevocationList } from "./revocation.ts";
-import { certificateRefusal, NO_CERTIFICATE, NO_NAME, REVOKED, type TlsRefusal } from "./tls-refusals.ts";
+import {
+  AUTHORITY_REVOKED,
+  certificateRefusal,
+  NO_CERTIFICATE,
+  NO_NAME,
+  REVOKED,
+  type TlsRefusal,
+} from "./tls-refusals.ts";
 
 const BEGIN_CERTIFICATE = "-----BEGIN CERTIFICATE-----";
+/** Certificates that are looked for on the revocation lists, of one client: its own, its authorities', and what else it sends. */
+const MAX_CHAIN = 16;
 
 export type ListenerTls = NonNullable<ListenerConfig["tls"]>;
 
@@ -145,11 +154,12 @@ export function judgeClient(socket: TLSSocket, tls: ServerTls, now: number): Acc
 function refusalOf(
   socket: TLSSocket,
   certificate: X509Certificate,
-  { revoked }: ServerTls,
+  tls: ServerTls,
   now: number,
 ): TlsRefusal | undefined {
   if (!socket.authorized) return certificateRefusal(String(socket.authorizationError), certificate, now);
-  if (revoked?.has(certificate) === true) return REVOKED;
+  const revocation = revocationOf(certificate, tls);
+  if (revocation !== undefined) return revocation;
   // A resumed session is not verified again: its certificate was good when the session began.
   if (socket.isSessionReused() && now > Date.parse(certificate.validTo))
     return certificateRefusal("CERT_HAS_EXPIRED", certificate, now);
@@ -162,13 +172,35 @@ export function refusalSince(
   before: ServerTls,
   after: ServerTls,
 ): TlsRefusal | undefined {
-  if (after.revoked?.has(certificate) === true) return REVOKED;
+  const revocation = revocationOf(certificate, after);
+  if (revocation !== undefined) return revocation;
   // One that came through an intermediate authority of its own stays: OpenSSL decides when it comes again.
   if (!issuedBy(before, certificate) || issuedBy(after, certificate)) return undefined;
   const reason = "the authority of its certificate is no longer in the listener's caFile";
   return { kind: "certificate-of-removed-authority", reason };
 }
 
-function issuedBy({ authorities }: ServerTls, certificate: X509Certificate): boolean {
-  return authorities.some((authority) => certificate.checkIssued(authority) && certificate.verify(authority.publicKey));
+/**
+ * Whether the lists name the certificate, or an authority above it: one that came with it, wherever the client has put it, or one
+ * of `authorities`. Whoever sends more than `MAX_CHAIN` hides something.
+ */
+function revocationOf(certificate: X509Certificate, { authorities, revoked }: ServerTls): TlsRefusal | undefined {
+  if (revoked === undefined || revoked.size === 0) return undefined;
+  if (revoked.has(certificate)) return REVOKED;
+  const chain = [certificate];
+  for (const link of chain) {
+    if (revoked.has(link) || chain.length > MAX_CHAIN) return AUTHORITY_REVOKED;
+    const sent = link.issuerCertificate;
+    const above = sent === undefined ? issuersOf(link, authorities) : [sent, ...issuersOf(link, authorities)];
+    chain.push(
+      ...above.filter(({ fingerprint256 }) => chain.every((known) => known.fingerprint256 !== fingerprint256)),
+    );
+  }
+  return undefined;
 }
+
+const issuersOf = (certificate: X509Certificate, authorities: readonly X509Certificate[]): X509Certificate[] =>
+  authorities.filter((authority) => certificate.checkIssued(authority) && certificate.verify(authority.publicKey));
+
+const issuedBy = ({ authorities }: ServerTls, certificate: X509Certificate): boolean =>
+  issuersOf(certificate, authorities).length > 0;

@@ -20,6 +20,11 @@ export const REVOKED: TlsRefusal = {
   reason: "its certificate has been revoked: if the device may come back, issue a new one",
 };
 
+export const AUTHORITY_REVOKED: TlsRefusal = {
+  kind: "certificate-of-revoked-authority",
+  reason: "an authority of its certificate has been revoked: give the device one of an authority that is not",
+};
+
 export const NO_NAME: TlsRefusal = {
   kind: "certificate-without-name",
   reason: "its certificate has not exactly one common name: issue one whose common name is the client id",

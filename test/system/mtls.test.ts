@@ -99,7 +99,7 @@ test("without those checks, each of them gets in", { skip }, async (t) => {
   const dist = mutantWith(t, "identity/server-tls.js", [
     ['tls.clientCertificate !== "required"', "true"],
     ["!socket.authorized", "false"],
-    ["if (revoked?.has(certificate) === true)", "if (false)"],
+    ["revocationOf(certificate, tls)", "undefined"],
   ]);
   const gateway = await MtlsGateway.start(t, { dist });
   const all = strangers(t, gateway);
