@@ -120,21 +120,38 @@ async function reportOf(
 }
 
 function addExport(group: Command, terminal: Terminal): void {
-  withOptions(group.command("export <file>"))
-    .description("copy the whole trail into one file, one JSON object a line, which audit verify FILE can check")
+  withOptions(group.command("export [file]"))
+    .description("the whole trail in one file, or on standard output: lines of JSON, which audit verify FILE can check")
     .option("--overwrite", "replace the file if it is there already")
     .addHelpText("after", "\nExample:\n  summit-edge audit export /media/usb/sierra-014-audit.jsonl")
-    .action(async (file: string, options: ExportOptions) => {
-      const target = resolve(file);
-      if (existsSync(target) && !options.overwrite) throw isThere(target);
-      const folder = await folderOf(options, terminal);
-      await readable(folder, () => undisturbed(folder, terminal, () => copyTo(folder, target)));
-      const report = await verifyExport(target);
-      const { entries, end, ok } = report;
-      const result = { file: target, entries, ...(end !== undefined && { end }), ok };
-      terminal.write(options.json ? json(result, 2) : exportedText(target, report));
-      mustBeWhole(report);
+    .action(async (file: string | undefined, options: ExportOptions) => {
+      if (file === undefined) await print(options, terminal);
+      else await exportTo(resolve(file), options, terminal);
     });
+}
+
+async function exportTo(target: string, options: ExportOptions, terminal: Terminal): Promise<void> {
+  if (existsSync(target) && !options.overwrite) throw isThere(target);
+  const folder = await folderOf(options, terminal);
+  await readable(folder, () => undisturbed(folder, terminal, () => copyTo(folder, target)));
+  const report = await verifyExport(target);
+  const { entries, end, ok } = report;
+  const result = { file: target, entries, ...(end !== undefined && { end }), ok };
+  terminal.write(options.json ? json(result, 2) : exportedText(target, report));
+  mustBeWhole(report);
+}
+
+/** The trail is bounded, and a reader may be slow: it is read as a whole, and nobody waits for its lock while it is written. */
+async function print(options: Options, terminal: Terminal): Promise<void> {
+  const folder = await folderOf(options, terminal);
+  let lines = "";
+  const look = async (): Promise<TrailReport> => {
+    for await (const bytes of bytesOfTrail(folder)) lines += bytes;
+    return await verifyTrail(folder);
+  };
+  const report = await readable(folder, () => undisturbed(folder, terminal, look));
+  terminal.write(lines);
+  mustBeWhole(report);
 }
 
 async function copyTo(folder: string, target: string): Promise<void> {

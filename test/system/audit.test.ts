@@ -159,6 +159,8 @@ test("verify ends with 0 for a whole trail and with 1 for one with a changed lin
   await daemon.stop();
   const exported = join(folder, "trail.jsonl");
   assert.equal((await command(folder, "audit", "export", exported)).status, 0);
+  const printed = await command(folder, "audit", "export");
+  assert.deepEqual([printed.status, printed.stdout], [0, readFileSync(exported, "utf8")]);
   const elsewhere = await summitEdge(["audit", "verify", exported, "--json"]);
   assert.equal(elsewhere.status, 0, elsewhere.stderr);
   const { end } = JSON.parse(elsewhere.stdout) as { end: { seq: number; hash: string } };
@@ -170,6 +172,8 @@ test("verify ends with 0 for a whole trail and with 1 for one with a changed lin
   assert.equal(changed.status, 1);
   assert.match(changed.stdout, /changed: entry 2 was changed .*line 2/);
   assert.match(changed.stderr, /hint: /);
+  const printedChanged = await command(folder, "audit", "export");
+  assert.deepEqual([printedChanged.status, printedChanged.stdout], [1, readFileSync(segment, "utf8")]);
 });
 
 test("a trail that cannot be written degrades the gateway, which goes on, and is made good later", async (t) => {
