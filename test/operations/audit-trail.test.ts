@@ -1,7 +1,17 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { AuditEvent } from "#src/kernel/audit.js";
@@ -313,6 +323,28 @@ test("a trail that cannot be written says so, keeps what comes within a bound, a
   assert.equal(entries.length, MAX_WAITING + 1);
   assert.deepEqual([entries.at(-1)?.action, entries.at(-1)?.detail?.count], ["trail.lost", 7]);
   assert.equal((await verifyTrail(folder)).ok, true);
+});
+
+test("no link in the trail's folder leads an entry elsewhere", async (t) => {
+  const parent = temporaryFolder(t);
+  const folder = await write(parent, 2);
+  const elsewhere = join(parent, "elsewhere");
+  for (const path of [segmentOf(folder), join(folder, "head.0"), join(folder, "head.1")]) {
+    renameSync(path, elsewhere);
+    symlinkSync(elsewhere, path);
+    const before = readFileSync(elsewhere, "utf8");
+    const { trail, said } = rig(parent);
+    trail.start();
+    for (const n of [3, 4]) {
+      trail.record(created(n));
+      await trail.flush();
+    }
+    await trail.close();
+    assert.match(said.join(), /ELOOP/, path);
+    assert.equal(readFileSync(elsewhere, "utf8"), before);
+    rmSync(path);
+    renameSync(elsewhere, path);
+  }
 });
 
 test("a full disk tears nothing that verify would call tampering", async (t) => {

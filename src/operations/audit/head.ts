@@ -4,6 +4,7 @@
  * An entry is durable before the anchor names it: after a power cut the trail may be ahead of its anchor, never behind it. Two
  * files take turns, each rewritten in place: a power cut may spoil the one that was being written, and leaves the other.
  */
+import { constants } from "node:fs";
 import { type FileHandle, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { codeOf } from "../../kernel/errors.ts";
@@ -34,7 +35,7 @@ export async function writeHead(folder: string, link: Link, adopt: (file: FileHa
 
 async function opened(path: string, adopt: (file: FileHandle) => Promise<void>): Promise<FileHandle> {
   try {
-    return await open(path, "r+");
+    return await open(path, constants.O_RDWR | constants.O_NOFOLLOW);
   } catch (fault) {
     if (codeOf(fault) !== "ENOENT") throw fault;
     const file = await open(path, "wx+", 0o600);

@@ -6,6 +6,7 @@
  * a power cut left of a line stay, and the entry after them (`trail.resumed`) says how many they are and their digest. A segment
  * goes only after an entry about it (`trail.pruned`) is durable.
  */
+import { constants } from "node:fs";
 import { chown, type FileHandle, mkdir, open, readFile, stat, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { AuditEvent } from "../../kernel/audit.ts";
@@ -27,6 +28,9 @@ import {
 /** As many segments share `maxBytes`; the oldest goes when one more begins. */
 const SEGMENTS = 8;
 const SELF = "gateway";
+const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
+/** Root writes here as well, in a folder that is the daemon's: no link in it leads an entry elsewhere. */
+const APPEND = O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW;
 
 export interface Stamped {
   readonly event: AuditEvent;
@@ -101,7 +105,7 @@ export class AuditStore {
   }
 
   async #write(name: string, fresh: boolean, text: string): Promise<void> {
-    const file = await open(join(this.#folder, name), fresh ? "ax" : "a", 0o600);
+    const file = await open(join(this.#folder, name), fresh ? APPEND | O_EXCL : APPEND, 0o600);
     try {
       if (fresh) await this.#adopt(file);
       await file.appendFile(text);
@@ -185,7 +189,7 @@ export class AuditStore {
       const { uid, gid } = await stat(dirname(this.#folder));
       if (uid !== 0) await chown(this.#folder, uid, gid);
     }
-    const lock = await open(join(this.#folder, LOCK), "a", 0o600);
+    const lock = await open(join(this.#folder, LOCK), APPEND, 0o600);
     try {
       await this.#adopt(lock);
     } finally {
