@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { chmodSync, chownSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import {
   checkConditions,
@@ -13,13 +15,18 @@ import { checkClock, checkDataDir, checkFileSystem, checkNode, checkSpace } from
 import { checkPort, checkUplink } from "#src/cli/doctor/check-network.js";
 import type { Finding, Level } from "#src/cli/doctor/finding.js";
 import { lockHolderIn } from "#src/cli/doctor/probe-daemon.js";
+import { probeFiles } from "#src/cli/doctor/probe-files.js";
+import { probeDataDir } from "#src/cli/doctor/probe-host.js";
 import { listeningIn } from "#src/cli/doctor/probe-network.js";
+import { loadConfig } from "#src/config/load.js";
 import { systemClock } from "#src/kernel/clock.js";
 import { assessHealth } from "#src/operations/health.js";
 import { statusOf } from "#src/operations/status.js";
 import type { FileState } from "#src/outbox/file-state.js";
 import { MemoryGatewayView } from "../support/memory-view.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
 
+const notRoot = process.getuid?.() === 0 ? false : "wants root";
 const NOON = Date.UTC(2026, 6, 1, 12);
 const DAY_MS = 86_400_000;
 const GIB = 2 ** 30;
@@ -65,6 +72,7 @@ describe("doctor finds of the machine", () => {
     finds(checkDataDir({ ...facts, writeFault: "EACCES" }), "fail", /\/data\/edge cannot be written \(EACCES\).*chown/);
     finds(checkDataDir({ ...facts, writeFault: "EACCES", asDaemon: false }), "warn", /by this user.*sudo/);
     finds(checkDataDir({ ...facts, writeFault: "EROFS" }), "fail", /read-only.*dmesg/);
+    finds(checkDataDir({ ...facts, foreign: ["lock"] }), "fail", /^lock in \/data\/edge does not belong.*chown/);
   });
 
   test("a file system that keeps nothing, or not for long", () => {
@@ -85,6 +93,29 @@ describe("doctor finds of the machine", () => {
     finds(checkSpace({ ...facts, freeBytes: 9 * GIB, freeFiles: 0 }), "fail", /inode/);
     finds(checkSpace({ ...facts, freeBytes: 9 * GIB, freeFiles: undefined }), "ok", /enough/);
   });
+});
+
+test("root learns of what the daemon's user can neither read nor write", { skip: notRoot }, async (t) => {
+  const root = temporaryFolder(t);
+  chmodSync(root, 0o755);
+  const [dataDir, aclFile, config] = ["data", "acl", "gateway.yaml"].map((name) => join(root, name)) as [
+    string,
+    string,
+    string,
+  ];
+  mkdirSync(dataDir);
+  for (const path of [dataDir, join(dataDir, "outbox.db"), join(dataDir, "mine")]) {
+    if (path !== dataDir) writeFileSync(path, "");
+    chownSync(path, 65534, 65534);
+  }
+  for (const name of ["lock", "outbox.db.state", "notes"]) writeFileSync(join(dataDir, name), "");
+  assert.deepEqual((await probeDataDir(dataDir)).foreign, ["lock", "outbox.db.state"]);
+  writeFileSync(aclFile, "topic read #\n", { mode: 0o600 });
+  writeFileSync(config, JSON.stringify({ gateway: { dataDir }, mqtt: { aclFile } }));
+  const barriers = async () => (await probeFiles(await loadConfig(config, {}))).map(({ barrier }) => barrier);
+  assert.deepEqual(await barriers(), [aclFile]);
+  chmodSync(aclFile, 0o644);
+  assert.deepEqual(await barriers(), [undefined]);
 });
 
 describe("doctor finds of files", () => {
@@ -127,6 +158,10 @@ describe("doctor finds of files", () => {
     finds(checkFile({ ...file, kind: "passwords", useless: "x, line 3" }, NOON, true), "fail", /devices add/);
     finds(checkFile({ ...file, kind: "rules", useless: "x, line 3" }, NOON, true), "fail", /docs\/access\.md/);
     finds(checkFile({ ...file, kind: "rules" }, NOON, true), "ok", /can be read/);
+    const rules: FileFact = { ...file, kind: "rules" };
+    finds(checkFile({ ...rules, barrier: "/c.pem" }, NOON, true), "warn", /read by root, and not by.*\(chown\)/);
+    finds(checkFile({ ...rules, barrier: "/" }, NOON, true), "warn", /rights of \/ are in the way/);
+    finds(checkFile({ ...rules, barrier: "/", useless: "x, line 3" }, NOON, true), "fail", /line 3/);
   });
 
   test("serial devices that are missing, are none, or belong to a group", () => {

@@ -19,6 +19,8 @@ export interface FileFact {
   readonly madeBy?: string;
   /** Why it cannot be read: `ENOENT`, `EACCES`, …; `undefined` where it can. */
   readonly fault?: string;
+  /** What keeps the daemon's user from reading it where root asks for another one: the file, or a folder above it. */
+  readonly barrier?: string;
   /** Who else may read or change a secret; `undefined` where nobody may. */
   readonly exposed?: string;
   /** In the order of the file; none where it holds none. */
@@ -29,7 +31,7 @@ export interface FileFact {
 
 /** `now`: wall time, milliseconds. `asDaemon`: whether whoever asks is the daemon's user, or root. */
 export function checkFile(file: FileFact, now: number, asDaemon: boolean): Finding {
-  const { key, path, kind, fault } = file;
+  const { key, path, fault } = file;
   if (fault === "ENOENT" && path.startsWith("/run/credentials/")) {
     const hint = "Start the service, whose unit needs a LoadCredential= for it.";
     return warn("files", `${key}: ${path} is not there, as systemd puts it there only for a service that runs`, hint);
@@ -41,8 +43,27 @@ export function checkFile(file: FileFact, now: number, asDaemon: boolean): Findi
     const hint = `Give it to the daemon's user: chown summit-edge ${path} && chmod 600 ${path}`;
     return fail("files", `${key}: ${path} cannot be read (${fault})`, hint);
   }
+  const found = checkContent(file, now);
+  return found.level === "ok" && file.barrier !== undefined ? outOfReach(file, file.barrier) : found;
+}
+
+function checkContent(file: FileFact, now: number): Finding {
+  const { kind } = file;
   if (kind === "revocations") return checkRevocations(file);
   return kind === "certificate" || kind === "authority" ? checkCertificates(file, now) : checkSecret({ ...file, kind });
+}
+
+/** A warning only: what further groups the daemon's user has is not known. */
+function outOfReach({ key, path }: FileFact, barrier: string): Finding {
+  const hint =
+    barrier === path
+      ? "Give it to that user (chown), or hand it over with LoadCredential= in the unit."
+      : `The rights of ${barrier} are in the way: chmod a+x ${barrier}, or put the file elsewhere.`;
+  return warn(
+    "files",
+    `${key}: ${path} may be read by root, and not by the user whom gateway.dataDir belongs to`,
+    hint,
+  );
 }
 
 function checkRevocations({ key, path, useless }: FileFact): Finding {

@@ -36,10 +36,16 @@ export interface DataDirFacts {
   readonly writeFault: string | undefined;
   /** Whether whoever asks is the daemon's user, or root. */
   readonly asDaemon: boolean;
+  /** What the daemon is to write in it and belongs to somebody else than the folder does; names. */
+  readonly foreign?: readonly string[];
 }
 
-export function checkDataDir({ path, nearest, writeFault, asDaemon }: DataDirFacts): Finding {
+export function checkDataDir({ path, nearest, writeFault, asDaemon, foreign = [] }: DataDirFacts): Finding {
   const missing = nearest !== path;
+  if (foreign.length > 0) {
+    const hint = `Give it to the daemon's user: cd ${path} && chown -R --reference=. ${foreign.join(" ")}`;
+    return fail("data folder", `${foreign.join(", ")} in ${path} does not belong to whom the folder does`, hint);
+  }
   if (writeFault === undefined) {
     return ok("data folder", missing ? `${path} is not there yet; the daemon makes it` : `${path} can be written`);
   }

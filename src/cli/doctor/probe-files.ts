@@ -3,6 +3,7 @@ import { createPrivateKey, type KeyObject } from "node:crypto";
 import { constants } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { environment } from "../../config/environment.ts";
+import { barrierTo } from "../../config/file-rights.ts";
 import type { Config, SerialPortConfig } from "../../config/schema.ts";
 import { daemonGroup, exposure, isCredential } from "../../config/secret-files.ts";
 import { makerOf } from "../../gateway-files.ts";
@@ -51,11 +52,19 @@ function namedFiles({ mqtt, uplink, http }: Config): Named[] {
 }
 
 export async function probeFiles(config: Config): Promise<FileFact[]> {
-  const group = await daemonGroup(config.gateway.dataDir);
+  const { dataDir } = config.gateway;
+  const group = await daemonGroup(dataDir);
+  const daemon = process.getuid?.() === 0 ? await stat(dataDir).catch(() => undefined) : undefined;
   return await Promise.all(
     namedFiles(config).map(async (file) => {
       const madeBy = makerOf(file.path, config);
-      return { ...(await probeFile(file, group)), ...(madeBy !== undefined && { madeBy }) };
+      const isLooked = daemon !== undefined && !isCredential(file.path, environment);
+      const barrier = isLooked ? await barrierTo(file.path, daemon) : undefined;
+      return {
+        ...(await probeFile(file, group)),
+        ...(madeBy !== undefined && { madeBy }),
+        ...(barrier !== undefined && { barrier }),
+      };
     }),
   );
 }
@@ -83,7 +92,7 @@ async function probeFile(file: Named, group: number | undefined): Promise<FileFa
       }
       case "passwords":
       case "rules": {
-        const parsed = (kind === "rules" ? parseAcl : parsePasswords)(text);
+        const parsed = (kind === "rules" ? parseAcl : parsePasswords)(Buffer.from(text, "latin1").toString());
         const [fault] = "faults" in parsed ? parsed.faults : [];
         const useless = fault && `cannot be understood, line ${fault.line}: ${fault.message}`;
         const found = kind === "passwords" ? secret : fact;

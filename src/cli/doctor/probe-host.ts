@@ -1,7 +1,7 @@
 /** Looks at the machine: the folder of the data, the file system below it, and the clock. Changes nothing. */
 import { constants } from "node:fs";
-import { access, stat, statfs } from "node:fs/promises";
-import { dirname } from "node:path";
+import { access, lstat, readdir, stat, statfs } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { clockSources } from "../../kernel/clock-source.ts";
 import { codeOf } from "../../kernel/errors.ts";
 import type { ClockQuality } from "../../observation/observation.ts";
@@ -21,7 +21,19 @@ export async function probeDataDir(path: string): Promise<DataDirFacts> {
   }
   const writeFault = await faultOf(nearest, constants.W_OK | constants.X_OK);
   const me = process.getuid?.();
-  return { path, nearest, writeFault, asDaemon: me === 0 || (me !== undefined && me === owner) };
+  const foreign = owner === undefined || owner === 0 ? [] : await foreignIn(path, owner);
+  return { path, nearest, writeFault, asDaemon: me === 0 || (me !== undefined && me === owner), foreign };
+}
+
+/** What the daemon writes in the dataDir. The authority's folder is root's as a rule. */
+const DAEMONS = /^(lock|audit|api-keys|outbox\..*)$/;
+
+/** Names of what the daemon writes and is not its folder's owner's; none where that cannot be seen. */
+async function foreignIn(folder: string, owner: number): Promise<string[]> {
+  const names = await readdir(folder).catch(() => []);
+  const looked = names.filter((name) => DAEMONS.test(name)).sort();
+  const owners = await Promise.all(looked.map((name) => lstat(join(folder, name)).catch(() => undefined)));
+  return looked.filter((_, index) => (owners[index]?.uid ?? owner) !== owner);
 }
 
 /** Why whoever asks may not do this with a path; `undefined` where they may. */
