@@ -194,6 +194,19 @@ describe("certs issue", { skip }, () => {
     assert.notEqual(open("pass:wrong", "-noout").status, 0);
   });
 
+  it("makes the bundle again where a device that has one is renewed, and for no other", async (t) => {
+    const { json } = await site(t);
+    await json<Certificate>("issue", "--device", "mast-3", "--pkcs12");
+    await json<Certificate>("issue", "--device", "mast-4");
+    const renew = async (device: string) => (await json<{ renewed: Certificate[] }>("renew", device)).renewed[0];
+    const renewed = await renew("mast-3");
+    assert.ok(renewed?.pkcs12PasswordFile);
+    const password = ["-passin", `file:${renewed.pkcs12PasswordFile}`];
+    const opened = openssl("pkcs12", "-in", renewed.pkcs12File, ...password, "-nodes");
+    assert.ok(opened.output.includes(readFileSync(renewed.certFile, "utf8").trim()), opened.output);
+    assert.equal((await renew("mast-4"))?.pkcs12File, undefined);
+  });
+
   it("puts a bundle under a password that is given, and writes that nowhere", async (t) => {
     const { folder, json } = await site(t);
     const file = join(folder, "..", "password");

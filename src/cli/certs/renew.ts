@@ -1,5 +1,6 @@
 /** `certs renew`: in time, and without taking away what works. */
 
+import { existsSync } from "node:fs";
 import type { Command } from "commander";
 import type { Authority } from "../../identity/authority.ts";
 import { lifeState } from "../../identity/certificate-life.ts";
@@ -72,8 +73,16 @@ async function renew(options: RenewOptions, bench: Bench, command: Command): Pro
   const results = renewsAuthority ? [await renewAuthority(authority, bench)] : [];
   // After the authority itself, beyond whose end nothing is issued.
   const renewed = folder.unlock(await passphraseOf(options, site, context));
-  for (const order of orders) results.push(await deliver(order, options, { ...bench, authority: renewed }));
+  for (const order of orders) {
+    results.push(await deliver(order, withBundle(options, order, folder), { ...bench, authority: renewed }));
+  }
   return results;
+}
+
+/** A device that has a bundle gets one again: the one before is of no use beside another key. */
+function withBundle(options: RenewOptions, { purpose, name, key }: Order, folder: SiteAuthority): RenewOptions {
+  const has = purpose === "device" && key === "new" && existsSync(folder.filesOf(purpose, name).bundleFile);
+  return has ? { ...options, pkcs12: true } : options;
 }
 
 const current = (folder: SiteAuthority): Issued[] => currentOf(folder.records).filter(({ revoked }) => !revoked);
