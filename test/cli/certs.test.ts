@@ -472,5 +472,7 @@ describe("certs status and renew", { skip: skipWithoutFaketime }, () => {
         ["mqtt.listeners[0].tls.caFile", "unreadable"],
       ],
     );
+    const forPeople = await summitEdge(["certs", "status", "--config", config]);
+    assert.match(forPeople.stdout, /1 cannot be read: summit-edge config check --config \S+ says why/);
   });
 });

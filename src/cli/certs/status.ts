@@ -6,6 +6,7 @@ import { type LifeState, lifeState, renewalDueAt, type Validity } from "../../id
 import { currentOf, type Issued, unrevoked } from "../../identity/issued.ts";
 import { SiteAuthority } from "../../identity/site-authority.ts";
 import { ExitStatus } from "../../kernel/errors.ts";
+import { pasteable } from "../failure.ts";
 import { json, span, table } from "../format.ts";
 import { iso, summary } from "./issue.ts";
 import { type CertsContext, type Site, type SiteOptions, siteOf, withSiteOptions } from "./site.ts";
@@ -44,7 +45,9 @@ export function addStatus(group: Command, context: CertsContext): void {
       if (rows.length === 0) SiteAuthority.open(site.folder);
       const pressing = rows.filter(({ state }) => state === "renewal-due" || state === "expired");
       const result = { ok: pressing.length === 0, folder: site.folder, certificates: rows.map((row) => row.json) };
-      context.terminal.write(options.json ? json(result, 2) : statusText(rows, pressing, now));
+      const given = options.config === undefined ? [] : ["--config", options.config];
+      const text = () => tableOf(rows) + pasteable(adviceText(rows, pressing, now), given);
+      context.terminal.write(options.json ? json(result, 2) : text());
       if (pressing.length > 0) process.exitCode = ExitStatus.failed;
     });
 }
@@ -147,7 +150,8 @@ function rowOf(key: string, path: string, validity: Validity | undefined, now: n
   };
 }
 
-function statusText(rows: readonly Row[], pressing: readonly Row[], now: number): string {
+/** What is to be done. */
+function adviceText(rows: readonly Row[], pressing: readonly Row[], now: number): string {
   const advice = pressing.map(({ kind, name, state, notAfter = now }) => {
     const left =
       state === "expired" ? `ended ${span((now - notAfter) / 1000)} ago` : `ends in ${span((notAfter - now) / 1000)}`;
@@ -158,7 +162,7 @@ function statusText(rows: readonly Row[], pressing: readonly Row[], now: number)
   const unreadable = rows.filter(({ state }) => state === "unreadable");
   if (unreadable.length > 0)
     advice.push(`${unreadable.length} cannot be read: summit-edge config check says why, and what to do\n`);
-  return tableOf(rows) + (advice.length === 0 ? "Nothing is to be renewed.\n" : `\n${advice.join("")}`);
+  return advice.length === 0 ? "Nothing is to be renewed.\n" : `\n${advice.join("")}`;
 }
 
 function tableOf(rows: readonly Row[]): string {
