@@ -2,8 +2,8 @@
  * One batch on its way: from its first request to the fates of all its readings. Says what became of it; when the next
  * may go is the line's matter, and settling it the forwarder's.
  *
- * On the success path nothing is done per reading: ids are asked for only where fusion rejected some, parts only where it
- * refused the whole.
+ * On the success path nothing is done per reading: ids are asked for only where fusion rejected some, or where the log is
+ * to name them (level debug), parts only where it refused the whole.
  */
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../kernel/clock.ts";
@@ -130,8 +130,9 @@ export class Delivery {
 
   /** Sends the batch or a part of it, and tells the line how that went. */
   async #send(batch: Batch): Promise<SendResult> {
-    const { transport, clock, metrics, signal } = this.#parts;
+    const { transport, clock, log, metrics, signal } = this.#parts;
     const trace = randomBytes(16).toString("hex");
+    const named = log.isLevelEnabled("debug") ? { readings: await this.#idsOf(batch.range) } : {};
     const started = clock.monotonic();
     this.#onProgress();
     const exchange = await transport.post(
@@ -148,7 +149,7 @@ export class Delivery {
     const result = await this.#located(outcomeOf(exchange, clock.now()), batch.range);
     const outcome = labelOf(result);
     metrics.request(outcome, ms);
-    this.#log(batch, { trace, outcome, ms: Math.round(ms), ...reasonOf(result) });
+    this.#log(batch, { trace, outcome, ms: Math.round(ms), ...reasonOf(result), ...named });
     this.#report(result);
     return result;
   }
@@ -157,12 +158,16 @@ export class Delivery {
   async #located(outcome: Outcome, range: IndexRange): Promise<SendResult> {
     if (outcome.kind === "accepted") return { kind: "accepted", rejected: [], retryAfterMs: 0 };
     if (outcome.kind !== "partial") return outcome;
-    this.#ids ??= await this.#parts.source.ids(this.#batch);
-    const offset = this.#batch.range.from;
-    const located = locate(outcome.rejected, this.#ids.slice(range.from - offset, range.to - offset));
+    const located = locate(outcome.rejected, await this.#idsOf(range));
     if (!Array.isArray(located)) return located;
     const rejected = located.map((one) => ({ ...one, index: one.index + range.from }));
     return { kind: "accepted", rejected, retryAfterMs: outcome.retryAfterMs };
+  }
+
+  async #idsOf(range: IndexRange): Promise<readonly string[]> {
+    this.#ids ??= await this.#parts.source.ids(this.#batch);
+    const offset = this.#batch.range.from;
+    return this.#ids.slice(range.from - offset, range.to - offset);
   }
 
   #report(result: SendResult): void {

@@ -26,7 +26,7 @@ const upTo = (count: number): number[] => Array.from({ length: count }, (_, n) =
 describe("a batch that is accepted", () => {
   for (const reply of [ACCEPTED, { status: 202 }, { status: 204 }, { status: 207, body: { rejected: [] } }] as const) {
     it(`is settled whole: ${JSON.stringify(reply)}`, async (t) => {
-      const { source, metric, forwarder } = await rig(t, { reply: () => reply });
+      const { source, metric, forwarder } = await rig(t, { reply: () => reply, logLevel: "info" });
       source.add(1200);
       await until(() => source.pending === 0, "all delivered");
       assert.deepEqual(seqs(source.delivered), upTo(1200));
@@ -39,7 +39,7 @@ describe("a batch that is accepted", () => {
     });
   }
 
-  it("can be followed through the log by its key and trace", async (t) => {
+  it("can be followed through the log by its readings' ids, its key and its trace", async (t) => {
     const { source, fusion, lines } = await rig(t);
     source.add(3);
     await until(() => source.pending === 0, "all delivered");
@@ -48,6 +48,21 @@ describe("a batch that is accepted", () => {
     assert.equal(line?.batch, headers?.["idempotency-key"]);
     assert.match(String(headers?.traceparent), new RegExp(`^00-${line?.trace}-[0-9a-f]{16}-01$`));
     assert.deepEqual([line?.firstSeq, line?.lastSeq, line?.count, line?.outcome], [1, 3, 3, "accepted"]);
+    const sent = fusion.received[0]?.observations.map(({ id }) => id);
+    assert.deepEqual(line?.readings, sent);
+  });
+
+  it("can be followed where it was halved: each request names its own readings", async (t) => {
+    const { source, fusion, lines } = await rig(t, { reply: refusing([3]) });
+    source.add(5);
+    await until(() => source.pending === 0, "all settled");
+    const named = lines.filter(({ msg }) => msg === "request ended").map(({ batch, readings }) => [batch, readings]);
+    const sent = fusion.received.map(({ headers, observations }) => [
+      headers["idempotency-key"],
+      observations.map(({ id }) => id),
+    ]);
+    assert.ok(sent.length > 1, "it was halved");
+    assert.deepEqual(named, sent);
   });
 });
 

@@ -28,18 +28,27 @@ export interface RigSettings {
   readonly config?: Partial<UplinkConfig>;
   readonly clock?: Clock;
   readonly random?: () => number;
+  /** Default `debug`. */
+  readonly logLevel?: "debug" | "info";
   /** Runs before the forwarder starts. */
   readonly prepare?: (source: MemoryBatchSource, fusion: StandInFusion) => void | Promise<void>;
 }
 
 /** Builds and starts it; the test's end stops it. */
 export async function rig(t: TestContext, settings: RigSettings = {}): Promise<Rig> {
-  const { reply, config: changes = {}, clock = systemClock, random = () => 0.999, prepare } = settings;
+  const {
+    reply,
+    config: changes = {},
+    clock = systemClock,
+    random = () => 0.999,
+    logLevel = "debug",
+    prepare,
+  } = settings;
   const fusion = await new StandInFusion(reply).open();
   const source = new MemoryBatchSource(clock);
   const lines: Rig["lines"] = [];
   const log = await createLog(
-    { level: "debug", format: "json" },
+    { level: logLevel, format: "json" },
     {},
     { write: (line) => lines.push(JSON.parse(line)) },
   );
