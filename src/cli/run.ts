@@ -6,7 +6,7 @@ import { systemClock } from "../kernel/clock.ts";
 import { createLog } from "../kernel/telemetry.ts";
 import { version } from "../kernel/version.ts";
 import { configFile, configOption } from "./config-file.ts";
-import { supervise } from "./supervise.ts";
+import { standBy, supervise } from "./supervise.ts";
 
 /** Adds the command `run`. */
 export function addRunCommand(program: Command): void {
@@ -19,12 +19,15 @@ export function addRunCommand(program: Command): void {
 }
 
 async function run(options: { config?: string }): Promise<void> {
+  const exit = (status: number): void => process.exit(status);
+  const handOver = standBy({ events: process, exit });
   const { file, config, warnings } = await readConfigApart(configFile(options.config), { credentials: "required" });
   const log = await createLog(config.log, { gateway: config.gateway.id, version });
   for (const warning of warnings) log.warn({ config: file }, problemText(warning));
   const { Gateway } = await import("../gateway.ts");
-  const exit = (status: number): void => process.exit(status);
   const kill = (): boolean => process.kill(process.pid, "SIGKILL");
   const start = () => Gateway.start(config, { configPath: file, log, exit });
-  await supervise(start, { events: process, clock: systemClock, log, exit, kill });
+  const supervised = supervise(start, { events: process, clock: systemClock, log, exit, kill });
+  handOver();
+  await supervised;
 }

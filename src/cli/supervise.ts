@@ -25,6 +25,36 @@ export interface Supervision {
   readonly kill: () => void;
 }
 
+export interface StandIn {
+  readonly events: Pick<EventEmitter, "on" | "off" | "emit">;
+  readonly exit: Supervision["exit"];
+}
+
+/**
+ * Sees to signals while the configuration is read and the program loaded, which takes seconds on a small board. Nothing is open
+ * by then: SIGTERM and SIGINT end the process at once, with status 0. A SIGHUP is kept for what is returned here: to be called
+ * in the same turn as `supervise`, which takes over.
+ */
+export function standBy({ events, exit }: StandIn): () => void {
+  let hangUp = false;
+  const letGo = (): void => {
+    events.off("SIGTERM", end).off("SIGINT", end).off("SIGHUP", remember);
+  };
+  const end = (): void => {
+    // `exit` waits for a file system that hangs; one more signal does not.
+    letGo();
+    exit(0);
+  };
+  const remember = (): void => {
+    hangUp = true;
+  };
+  events.on("SIGTERM", end).on("SIGINT", end).on("SIGHUP", remember);
+  return () => {
+    letGo();
+    if (hangUp) events.emit("SIGHUP");
+  };
+}
+
 /**
  * A terminal's Ctrl-C reaches a child of npm twice within milliseconds: by itself and passed on. Only a signal this much
  * later than the first one says that somebody has lost patience.
