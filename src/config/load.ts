@@ -12,7 +12,7 @@ import { findPath } from "./paths.ts";
 import { ConfigError, type Finding, located, type Origin, type Problem } from "./problem.ts";
 import { applyProfiles, type ProfileUse } from "./profile-use.ts";
 import type { Config } from "./schema.ts";
-import { isMapping, mapScalars, type Path, pathText, rootNode, type SchemaNode } from "./schema-node.ts";
+import { isMapping, isSection, mapScalars, type Path, pathText, rootNode, type SchemaNode } from "./schema-node.ts";
 import { examine, type Soundness } from "./semantics.ts";
 import { complete, type Misfit, numberOf } from "./validation.ts";
 import { readYamlFile, type YamlFile } from "./yaml-file.ts";
@@ -80,8 +80,7 @@ function withoutEmptySections(node: SchemaNode | undefined, value: unknown): unk
   if (!isMapping(value)) return value;
   const kept = Object.entries(value).flatMap(([key, item]) => {
     const child = node?.properties?.[key];
-    const isSection = child?.type === "object" || child?.type === "array";
-    return item === null && isSection ? [] : [[key, withoutEmptySections(child, item)] as const];
+    return item === null && isSection(child) ? [] : [[key, withoutEmptySections(child, item)] as const];
   });
   return Object.fromEntries(kept);
 }

@@ -29,6 +29,11 @@ export function pathText(path: Path): string {
   );
 }
 
+/** Whether keys or items stand below it. */
+export function isSection(node: SchemaNode | undefined): boolean {
+  return node?.type === "object" || node?.type === "array";
+}
+
 export function isMapping(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
