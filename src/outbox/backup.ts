@@ -7,11 +7,11 @@ import Database from "better-sqlite3";
 import { giveToFolderOwner, renameDurably, sync } from "../kernel/durable-file.ts";
 import { GatewayError, messageOf } from "../kernel/errors.ts";
 import { highestSeq } from "./audit.ts";
-import { damagedOutbox, faultInBytes, isDamageAtOpen } from "./file-check.ts";
+import { damagedOutbox, isDamageAtOpen } from "./file-check.ts";
 import { noteClosed, readState } from "./file-state.ts";
 import { finishReplacement, remove, replace } from "./set-aside.ts";
 import { Store, type StoreOptions } from "./store.ts";
-import { type VerifyOptions, type VerifyReport, verify } from "./verify.ts";
+import { faultSeenIn, type VerifyOptions, type VerifyReport, verify } from "./verify.ts";
 
 /** Sequence numbers that a file which could not be read may have given away since its last start. */
 const UNKNOWN_MARGIN = 1_000_000_000;
@@ -19,8 +19,8 @@ const UNKNOWN_MARGIN = 1_000_000_000;
 /**
  * Copies the outbox at `file` to `target`, with the daemon running or not (`inUse`), and verifies the copy. Durable once it has returned.
  * A copy that is not whole is kept as `FILE.partial`, which the report names; what has the name stays.
- * @throws GatewayError OUTBOX_MISSING, OUTBOX_DAMAGED (a copy would leave out acknowledged readings without a word), BACKUP_EXISTS
- * (without `overwrite`), BACKUP_FAILED
+ * @throws GatewayError OUTBOX_MISSING, OUTBOX_UNREADABLE, OUTBOX_DAMAGED (a copy would leave out acknowledged readings
+ * without a word), BACKUP_EXISTS (without `overwrite`), BACKUP_FAILED
  */
 export function backup(
   file: string,
@@ -37,7 +37,7 @@ export function backup(
       hint: "Choose another name, or say --overwrite.",
     });
   }
-  const fault = options.inUse ? undefined : faultInBytes(file);
+  const fault = options.inUse ? undefined : faultSeenIn(file);
   if (fault !== undefined) throw damagedOutbox("outbox.backup", file, fault);
   const partial = `${target}.partial`;
   remove(partial);
@@ -75,7 +75,7 @@ export interface Restored {
 /**
  * Puts a copy in the outbox's place. Only for whoever holds the dataDir's lock. What was there is kept; the restored file is an
  * outbox of its own, and gives no sequence number that either of them has given.
- * @throws GatewayError OUTBOX_MISSING, BACKUP_DAMAGED, OUTBOX_TOO_NEW
+ * @throws GatewayError OUTBOX_MISSING, OUTBOX_UNREADABLE, BACKUP_DAMAGED, OUTBOX_TOO_NEW
  */
 export function restore(
   source: string,
@@ -104,7 +104,7 @@ export function restore(
 
 /** A copy with an identity of its own still to be given. */
 function takeOver(source: string, fresh: string): void {
-  const fault = faultInBytes(source);
+  const fault = faultSeenIn(source);
   if (fault !== undefined) throw damagedBackup(source, fault);
   try {
     copy(source, fresh);

@@ -7,7 +7,7 @@
  */
 import { existsSync } from "node:fs";
 import { crc32 } from "node:zlib";
-import { GatewayError, messageOf } from "../kernel/errors.ts";
+import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 import { contradiction } from "./audit.ts";
 import { idOf, runsOf } from "./block.ts";
 import { isWhole } from "./dead-letters.ts";
@@ -51,7 +51,7 @@ export function verify(file: string, options: VerifyOptions): VerifyReport {
     throw new GatewayError({ code: "OUTBOX_MISSING", op: "outbox.verify", message: `there is no file ${file}`, hint });
   }
   const findings = new Findings(file);
-  const structure = (options.inUse ? undefined : faultInBytes(file)) ?? quickCheck(file);
+  const structure = (options.inUse ? undefined : faultSeenIn(file)) ?? quickCheck(file);
   if (structure !== undefined) findings.add(structure);
   try {
     const store = new Store({ file, readOnly: true, maxBytes: 0, bootId: "" });
@@ -180,13 +180,25 @@ function checkDeadLetters(store: Store, findings: Findings): void {
   }
 }
 
+/** `faultInBytes` of a file that somebody has named. @throws GatewayError OUTBOX_UNREADABLE */
+export function faultSeenIn(file: string): string | undefined {
+  try {
+    return faultInBytes(file);
+  } catch (thrown) {
+    throw unreadable(file, thrown);
+  }
+}
+
 function unreadable(file: string, cause: unknown): unknown {
   if (cause instanceof GatewayError) return cause;
+  const isFolder = codeOf(cause) === "EISDIR";
   return new GatewayError({
     code: "OUTBOX_UNREADABLE",
     op: "outbox.verify",
-    message: `cannot read ${file}: ${messageOf(cause)}`,
-    hint: "Run the command as the daemon's user (sudo -u summit-edge …), or as root.",
+    message: `cannot read ${file}: ${isFolder ? "it is a folder" : messageOf(cause)}`,
+    hint: isFolder
+      ? "Name the file itself."
+      : "Run the command as the daemon's user (sudo -u summit-edge …), or as root.",
     cause,
   });
 }

@@ -79,6 +79,19 @@ test("a file that is not there, or of another version, is a clear error", async 
   assert.throws(() => verify(file, IDLE), { code: "OUTBOX_TOO_NEW" });
 });
 
+test("a folder, or what another user keeps to himself, is a clear error, and no fault in the program", async (t) => {
+  const { file, copy, folder } = await filled(t);
+  const locked = join(temporaryFolder(t), "locked.db");
+  writeFileSync(locked, readFileSync(file), { mode: 0o000 });
+  // Root may read everything.
+  for (const named of process.getuid?.() === 0 ? [folder] : [folder, locked]) {
+    const fault = { name: "GatewayError", code: "OUTBOX_UNREADABLE" };
+    assert.throws(() => verify(named, IDLE), fault);
+    assert.throws(() => backup(named, copy, NEW), fault);
+    assert.throws(() => restore(named, { ...OPTIONS, file }), fault);
+  }
+});
+
 test("a copy that is made while the outbox is in use is whole, of one moment, and one file", async (t) => {
   const { folder, file, copy, waiting } = await filled(t);
   const opened = await openEngine(folder);
