@@ -8,7 +8,7 @@ import type { FleetCounts, SensorFleet } from "../simulator/devices.ts";
 import type { WeatherMast } from "../simulator/mast.ts";
 import { SCENARIO_KINDS, type Scenario, type ScenarioKind } from "../simulator/scenario.ts";
 import type { VirtualPort } from "../simulator/virtual-port.ts";
-import { positiveNumber } from "./arguments.ts";
+import { moment, positiveNumber } from "./arguments.ts";
 import { readOptionFile } from "./option-file.ts";
 import { untilStopped } from "./signals.ts";
 import { addSerialCommand } from "./simulate-serial.ts";
@@ -23,6 +23,7 @@ interface Options {
   readonly rate: number;
   readonly seed: number;
   readonly scenario: ScenarioKind;
+  readonly start?: string;
   readonly speed: number;
   readonly duration?: number;
   readonly json?: boolean;
@@ -31,6 +32,7 @@ interface Options {
 const DEFAULT_BROKER = "mqtt://127.0.0.1:1883";
 /** Where the simulated site is: a ridge in the Sierra Nevada. */
 const SITE = { lat: 38.94, lon: -120.05 };
+const HOUR_MS = 3_600_000;
 /** How long the end waits for acknowledgements that are still on their way. */
 const DRAIN_MS = 5000;
 
@@ -46,8 +48,9 @@ export function addSimulateCommand(program: Command): void {
     .option("--serial", "weather mast on two pseudo-terminals, one NMEA 0183, one CSV")
     .option("--devices <n>", "how many MQTT sensors", parsePositiveInteger, 4)
     .option("--rate <n>", "MQTT messages per second, all sensors together", positiveNumber, 4)
-    .option("--seed <n>", "the same seed gives the same values", parsePositiveInteger, 1)
+    .option("--seed <n>", "the same seed and start give the same values", parsePositiveInteger, 1)
     .addOption(new Option("--scenario <name>", "what happens").choices(SCENARIO_KINDS).default("day"))
+    .option("--start <time>", "when it begins in the scenario, RFC 3339 (default: the hour that has begun)", moment)
     .option("--speed <x>", "how fast the scenario runs", positiveNumber, 1)
     .option("--duration <time>", "when to end, for example 60s (default: at Ctrl-C)", parseDurationOption)
     .option("--json", "print JSON: what is simulated, and the counts at the end")
@@ -59,15 +62,17 @@ async function runSimulation(options: Options): Promise<void> {
   const { createLog } = await import("../kernel/telemetry.ts");
   const log = await createLog({ level: "info", format: "json" }, { part: "simulate" }, process.stderr);
   const { seed, scenario: kind } = options;
-  const scenario: Scenario = { kind, seed, ...SITE, startedAt: systemClock.now() };
+  const startedAt = options.start === undefined ? hourOf(systemClock.now()) : Date.parse(options.start);
+  const scenario: Scenario = { kind, seed, ...SITE, startedAt };
   const ended = new AbortController();
   const stopped = untilStopped(systemClock).then(() => ended.abort());
 
   const url = options.mqtt ?? (options.serial === true ? undefined : DEFAULT_BROKER);
   const fleet = url === undefined ? undefined : await startFleet(url, options, scenario, log);
   const mast = options.serial === true ? await startMast(options, scenario, log) : undefined;
-  print(options, { scenario: kind, seed, mqtt: url ?? null, serial: mast?.paths ?? null }, () => [
-    `simulating scenario ${kind}, seed ${seed}`,
+  const start = new Date(startedAt).toISOString();
+  print(options, { scenario: kind, seed, start, mqtt: url ?? null, serial: mast?.paths ?? null }, () => [
+    `simulating scenario ${kind}, seed ${seed}, start ${start}`,
     ...(url === undefined ? [] : [`  ${options.devices} sensors, ${options.rate} messages/s, to ${url}`]),
     ...(mast === undefined ? [] : mast.describe()),
   ]);
@@ -85,6 +90,11 @@ async function runSimulation(options: Options): Promise<void> {
       : [`serial: nmeaLines=${serial.nmeaLines} csvLines=${serial.csvLines} dropped=${serial.dropped}`]),
   ]);
   if (url !== undefined && mqtt !== undefined && !interrupted && isSilence(mqtt)) throw nothingAcknowledged(url);
+}
+
+/** A run that is started again a minute later is the same one, and the day goes on all the same. */
+function hourOf(now: number): number {
+  return Math.floor(now / HOUR_MS) * HOUR_MS;
 }
 
 /** Whether the broker never answered; one that is there while nothing was due has not been asked. */

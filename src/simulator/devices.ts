@@ -10,7 +10,7 @@ import mqtt from "mqtt";
 import type { Clock } from "../kernel/clock.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { type Logger, RateLimit } from "../kernel/telemetry.ts";
-import { scenarioTime } from "./pace.ts";
+import { scenarioTimes } from "./pace.ts";
 import type { Scenario } from "./scenario.ts";
 import { type Message, type Moment, SENSOR_KINDS, Sensor } from "./sensor.ts";
 
@@ -123,15 +123,15 @@ export class SensorFleet {
 
   #publishAtRate(): void {
     const { clock, rate, scenario, speed = 1 } = this.#options;
-    const timeInScenario = scenarioTime(clock, scenario, speed);
+    const nextTime = scenarioTimes(scenario, 1000 / rate, speed);
     let due = 0;
     let last = clock.monotonic();
     const tick = (): void => {
       const elapsed = clock.monotonic() - last;
       last += elapsed;
       due = Math.min(due + (elapsed / 1000) * rate, Math.max(1, rate * MAX_CATCH_UP_S));
-      const moment = { now: clock.now(), scenarioTime: timeInScenario() };
-      for (; due >= 1; due--) this.#publisherInTurn()?.publish(moment);
+      const now = clock.now();
+      for (; due >= 1; due--) this.#publisherInTurn()?.publish({ now, scenarioTime: nextTime() });
       this.#stopTicking = clock.after(TICK_MS, tick);
     };
     this.#stopTicking = clock.after(TICK_MS, tick);

@@ -4,7 +4,7 @@
  */
 import type { Clock } from "../kernel/clock.ts";
 import { gga, mwv, rmc } from "./nmea.ts";
-import { scenarioTime } from "./pace.ts";
+import { scenarioTimes } from "./pace.ts";
 import { type Scenario, smokeAt, weatherAt } from "./scenario.ts";
 import type { VirtualPort } from "./virtual-port.ts";
 
@@ -45,10 +45,11 @@ export interface MastCounts {
 }
 
 const ALTITUDE_M = 1903;
+const DEFAULT_INTERVAL_MS = 1000;
 
 export class WeatherMast {
   readonly #options: MastOptions;
-  readonly #scenarioTime: () => number;
+  readonly #nextTime: () => number;
   #cancel: (() => void) | undefined;
   #nmeaLines = 0;
   #csvLines = 0;
@@ -56,11 +57,12 @@ export class WeatherMast {
 
   constructor(options: MastOptions) {
     this.#options = options;
-    this.#scenarioTime = scenarioTime(options.clock, options.scenario, options.speed ?? 1);
+    const { scenario, speed = 1, intervalMs = DEFAULT_INTERVAL_MS } = options;
+    this.#nextTime = scenarioTimes(scenario, intervalMs, speed);
   }
 
   start(): void {
-    const { clock, intervalMs = 1000 } = this.#options;
+    const { clock, intervalMs = DEFAULT_INTERVAL_MS } = this.#options;
     const report = (): void => {
       this.#report();
       this.#cancel = clock.after(intervalMs, report);
@@ -82,7 +84,8 @@ export class WeatherMast {
   #report(): void {
     const { name, nmea, csv, scenario, clock } = this.#options;
     const at = clock.now();
-    const weather = weatherAt(scenario, name, this.#scenarioTime());
+    const scenarioTime = this.#nextTime();
+    const weather = weatherAt(scenario, name, scenarioTime);
     if (nmea !== undefined) {
       const fix = { at, lat: scenario.lat, lon: scenario.lon, altitude: ALTITUDE_M };
       const sentences = [gga(fix), rmc(fix)];
@@ -92,7 +95,7 @@ export class WeatherMast {
       for (const sentence of sentences) this.#nmeaLines += this.#write(nmea, sentence);
     }
     if (csv !== undefined) {
-      const smoke = smokeAt(scenario, name, this.#scenarioTime());
+      const smoke = smokeAt(scenario, name, scenarioTime);
       const row = { ts_iso: new Date(at).toISOString(), ...weather, pm2_5_ug_m3: smoke.pm2_5_ug_m3 };
       this.#csvLines += this.#write(csv, `${MAST_COLUMNS.map((column) => row[column.name]).join(",")}\r\n`);
     }

@@ -6,3 +6,12 @@ export function scenarioTime(clock: Pick<Clock, "monotonic">, scenario: Scenario
   const begun = clock.monotonic();
   return () => scenario.startedAt + (clock.monotonic() - begun) * speed;
 }
+
+/**
+ * The scenario's time at one report after the other, which are due every `intervalMs`. It does not depend on when a timer
+ * fired, so that a run can be repeated.
+ */
+export function scenarioTimes(scenario: Scenario, intervalMs: number, speed: number): () => number {
+  let reports = 0;
+  return () => scenario.startedAt + ++reports * intervalMs * speed;
+}

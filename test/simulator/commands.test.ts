@@ -97,10 +97,11 @@ test("simulate says what it simulates, ends after its duration, and its counts a
   const { port } = server.address() as { port: number };
   const url = `mqtt://127.0.0.1:${port}`;
   const args = ["--mqtt", url, "--serial", "--devices", "3", "--rate", "50", "--seed", "9", "--scenario", "ignition"];
-  const simulation = new Running("simulate", ...args, "--speed", "600", "--duration", "2s", "--json");
+  const start = "2026-08-20T20:00:00.000Z";
+  const simulation = new Running("simulate", ...args, "--start", start, "--speed", "600", "--duration", "2s", "--json");
   assert.equal(await simulation.status(), 0, simulation.stderr);
   const [begin, end] = simulation.results;
-  assert.deepEqual([begin?.scenario, begin?.seed, begin?.mqtt], ["ignition", 9, url]);
+  assert.deepEqual([begin?.scenario, begin?.seed, begin?.start, begin?.mqtt], ["ignition", 9, start, url]);
   const paths = Object.values(begin?.serial as Record<string, string>);
   assert.ok(paths.length === 2 && paths.every((path) => /^(\/dev\/|tcp:)/.test(path) && !existsSync(path)));
   const mqtt = end?.mqtt as { published: number; acknowledged: number };

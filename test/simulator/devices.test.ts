@@ -95,6 +95,31 @@ test("every sensor has a connection of its own, and every kind of message is ack
   assert.deepEqual(new Set(ids), fleet.acknowledgedIds());
 });
 
+test("a run can be repeated: the same scenario gives the same values, whenever the timers fire", async () => {
+  const startedAt = Date.parse("2026-08-20T20:00:00Z");
+  const scenario = { kind: "ignition", seed: 3, lat: 38.94, lon: -120.05, startedAt } as const;
+  const run = async (): Promise<object[]> => {
+    const broker = new Broker();
+    const url = `mqtt://127.0.0.1:${await broker.listen()}`;
+    const fleet = new SensorFleet(options(url, { scenario, speed: 600 }));
+    fleet.start();
+    await until("enough is said", () => fleet.counts().acknowledged > 200);
+    await fleet.stop(10_000);
+    await broker.stop();
+    return broker.received.map(({ topic, payload }) => {
+      const { ts_iso: _time, id: _id, ...said } = JSON.parse(payload) as Record<string, unknown>;
+      return { topic, ...said };
+    });
+  };
+  const saidBy = (source: string, said: object[]): object[] =>
+    said.filter((one) => "source" in one && one.source === source).slice(0, 40);
+  const [first, second] = [await run(), await run()];
+  for (const source of ["smoke-01", "temperature-02"]) {
+    assert.equal(saidBy(source, first).length, 40);
+    assert.deepEqual(saidBy(source, first), saidBy(source, second));
+  }
+});
+
 test("what was not acknowledged when the broker went is sent again as it was, and nothing that was is lost", async () => {
   const broker = new Broker();
   const port = await broker.listen();
