@@ -29,9 +29,15 @@ export const ExitStatus = {
   ioError: 74,
 } as const;
 
+/**
+ * OpenSSL's line of an error, `80BC2821627F0000:error:0A00010B:SSL routines:ssl3_get_record:wrong version number:../deps/….c:350:`:
+ * all but the reason is for its developers.
+ */
+const OPENSSL_LINE = /(?:\b[0-9A-F]+:)?error:[0-9A-F]{8}:[^:]*:[^:]*:([^:]+)(?::[\s\S]*)?$/;
+
 /** The text of anything that was thrown. */
 export function messageOf(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.message : String(thrown);
+  return (thrown instanceof Error ? thrown.message : String(thrown)).replace(OPENSSL_LINE, "$1");
 }
 
 /** The `code` of a Node.js system error (`ECONNREFUSED`, …), where there is one. */
