@@ -67,7 +67,7 @@ export function completer(root: SchemaNode): Complete {
   const validate = ajv.compile(root);
   return (data) => {
     if (validate(data)) return [];
-    return withoutAlternatives(validate.errors ?? []).map((error) => ({
+    return saidOnce(withoutAlternatives(validate.errors ?? [])).map((error) => ({
       path: pathOf(error),
       message: describe(error, root),
       unknownKey: error.keyword === "additionalProperties",
@@ -95,6 +95,14 @@ function withoutAlternatives(errors: readonly ErrorObject[]): ErrorObject[] {
     const better = errors.some((other) => inside(other, error) && !wrongKind(other, error));
     return error.keyword !== "anyOf" || !better;
   });
+}
+
+/** Of a value that is none of a list, that it is not even text says nothing more: quotes would not help. */
+function saidOnce(errors: readonly ErrorObject[]): ErrorObject[] {
+  const ofNoList = errors.filter(({ keyword }) => keyword === "enum");
+  const better = (error: ErrorObject): boolean =>
+    ofNoList.some((other) => other.instancePath === error.instancePath && other.parentSchema === error.parentSchema);
+  return errors.filter((error) => error.keyword !== "type" || !better(error));
 }
 
 function pathOf(error: ErrorObject): Path {

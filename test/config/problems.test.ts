@@ -34,6 +34,7 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[
   ["- a", /must be a mapping of keys/],
   // Values.
   ["log: { level: wran }", /^line 1: log.level: must be one of trace, .*, not "wran"; did you mean `warn`\?$/],
+  ["mqtt: { anonymous: true }", "line 1: mqtt.anonymous: must be one of never, loopback, always, not true"],
   ["http: { port: 65536 }", "line 1: http.port: must be 65535 or less, not 65536"],
   ["uplink: { breaker: { failureRate: 0 } }", /must be more than 0, not 0$/],
   ["gateway: { location: { lat: 38 } }", "line 1: gateway.location.lon: is missing (Degrees east.)"],
