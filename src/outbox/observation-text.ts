@@ -15,6 +15,8 @@ export class ObservationWriter {
   #gateway = "";
   /** The latest time that is believed of a device. */
   #latest = "";
+  readonly #class = new Quoted();
+  readonly #source = new Quoted();
 
   constructor(gatewayId: string) {
     this.#gatewayId = JSON.stringify(gatewayId);
@@ -29,10 +31,10 @@ export class ObservationWriter {
     provisional?: ProvisionalStamp,
   ): string {
     const { id, ts_iso: time, confidence, lat, lon, source, priority, attributes, traceparent } = observation;
-    let text = `{"id":"${id}","class":${JSON.stringify(observation.class)},"ts_iso":"${time}","confidence":${confidence}`;
+    let text = `{"id":"${id}","class":${this.#class.of(observation.class)},"ts_iso":"${time}","confidence":${confidence}`;
     if (lat !== undefined) text += `,"lat":${lat}`;
     if (lon !== undefined) text += `,"lon":${lon}`;
-    text += `,"source":${JSON.stringify(source)},"priority":"${priority}","attributes":${JSON.stringify(attributes)}`;
+    text += `,"source":${this.#source.of(source)},"priority":"${priority}","attributes":${JSON.stringify(attributes)}`;
     if (traceparent !== undefined) text += `,"traceparent":"${traceparent}"`;
     text += this.#gatewayOf(receivedAt, clock);
     if (observation.timedByGateway === true) {
@@ -50,5 +52,19 @@ export class ObservationWriter {
       this.#gateway = `,"gateway":{"id":${this.#gatewayId},"received_at":"${received}","clock":"${clock}"`;
     }
     return this.#gateway;
+  }
+}
+
+/** Text in JSON. A device says the same again and again. */
+class Quoted {
+  #text = "";
+  #quoted = '""';
+
+  of(text: string): string {
+    if (text !== this.#text) {
+      this.#text = text;
+      this.#quoted = JSON.stringify(text);
+    }
+    return this.#quoted;
   }
 }
