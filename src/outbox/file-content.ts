@@ -11,7 +11,7 @@
  *
  * It does not tell of what is written during a checkpoint, in milliseconds; nor of what gives the file its old time back.
  */
-import { closeSync, copyFileSync, fstatSync, ftruncateSync, openSync, readSync } from "node:fs";
+import { type BigIntStats, closeSync, copyFileSync, fstatSync, ftruncateSync, openSync, readSync } from "node:fs";
 import { renameDurably, sync } from "../kernel/durable-file.ts";
 import { PAGE_BYTES } from "./sizes.ts";
 import { logGeneration, readWal } from "./wal-file.ts";
@@ -72,9 +72,8 @@ export class FileContent {
     this.#noteLog();
   }
 
-  /** Costs one `fstat`, as long as all is well. */
-  look(): Content {
-    const { size, mtimeNs } = fstatSync(this.#fd, { bigint: true });
+  /** `stat`: of the open file, where the caller has just asked for it. */
+  look({ size, mtimeNs }: BigIntStats = fstatSync(this.#fd, { bigint: true })): Content {
     if (size === this.#size && mtimeNs === this.#changed) return "ours";
     if (this.#othersBroughtIn()) return "touched";
     const page = Buffer.alloc(PAGE_BYTES);

@@ -14,7 +14,7 @@
  * A file that another program has written over in place (`file-content.ts`) cannot be put back: what is in memory and in the log is noted and
  * kept for the next start, and the process ends.
  */
-import { existsSync, linkSync, rmSync, statSync } from "node:fs";
+import { type BigIntStats, existsSync, linkSync, rmSync, statSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { renameDurably, sync } from "../kernel/durable-file.ts";
 import { codeOf, messageOf } from "../kernel/errors.ts";
@@ -64,8 +64,8 @@ export class FilePlace {
   /** Of a file that has just been opened. */
   constructor(parts: FilePlaceParts) {
     this.#parts = parts;
-    this.#identity = identityOf(parts.file);
-    this.#logIdentity = identityOf(`${parts.file}-wal`);
+    this.#identity = identityOf(statOf(parts.file));
+    this.#logIdentity = identityOf(statOf(`${parts.file}-wal`));
     this.#copy = `${parts.file}.copy`;
     remove(this.#copy);
   }
@@ -102,11 +102,11 @@ export class FilePlace {
 
   #place(): Place {
     try {
-      const identity = identityOf(this.#parts.file);
-      if (identity === undefined) return "gone";
-      if (identity !== this.#identity) return "replaced";
+      const stat = statOf(this.#parts.file);
+      if (stat === undefined) return "gone";
+      if (identityOf(stat) !== this.#identity) return "replaced";
       if (!this.#logIsInPlace()) return "log-gone";
-      return this.#contentIsOurs() ? "in-place" : "overwritten";
+      return this.#contentIsOurs(stat) ? "in-place" : "overwritten";
     } catch {
       // A folder that may not be looked into says nothing of the file.
       return "in-place";
@@ -123,12 +123,12 @@ export class FilePlace {
   }
 
   #logIsOurs(): boolean {
-    return this.#logIdentity === undefined || identityOf(`${this.#parts.file}-wal`) === this.#logIdentity;
+    return this.#logIdentity === undefined || identityOf(statOf(`${this.#parts.file}-wal`)) === this.#logIdentity;
   }
 
-  #contentIsOurs(): boolean {
+  #contentIsOurs(stat: BigIntStats): boolean {
     const { content } = this.#parts.store;
-    const found = content?.look();
+    const found = content?.look(stat);
     if (found === "touched") {
       content?.note();
       this.#parts.onTouched();
@@ -221,13 +221,17 @@ export class FilePlace {
   }
 }
 
-/** Which file has this name; `undefined` where none has. */
-function identityOf(path: string): string | undefined {
+/** Of the file that has this name; `undefined` where none has. */
+function statOf(path: string): BigIntStats | undefined {
   try {
-    const stat = statSync(path, { bigint: true });
-    return `${stat.dev}:${stat.ino}`;
+    return statSync(path, { bigint: true });
   } catch (fault) {
     if (codeOf(fault) === "ENOENT" || codeOf(fault) === "ENOTDIR") return undefined;
     throw fault;
   }
+}
+
+/** Which file that is; `undefined` for none. */
+function identityOf(stat: BigIntStats | undefined): string | undefined {
+  return stat && `${stat.dev}:${stat.ino}`;
 }

@@ -131,7 +131,7 @@ test("a daemon that is stopped while another file is in its place leaves its con
 });
 
 test("control: a daemon that does not look acknowledges what is lost with it", async (t) => {
-  const looks = "const identity = identityOf(this.#parts.file);";
+  const looks = "const stat = statOf(this.#parts.file);";
   const dist = mutant(t, "outbox/file-place.js", looks, `return "in-place"; ${looks}`);
   const world = await holding(t, dist);
   rmSync(world.file);
