@@ -11,6 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname } from "node:path";
+import { codeOf } from "./errors.ts";
 
 /** A file to be written; `mode` is what it has in the end, whatever the umask. */
 export interface FileToWrite {
@@ -53,12 +54,18 @@ function writePartial(path: string, content: string | Uint8Array, mode: number):
 
 /**
  * What root makes in somebody else's folder is that somebody's: the daemon, which is not root, has to go on with what a command of root's has made.
- * By name and not by descriptor: a file that is closed loses the locks that this process has on it.
+ * By name and not by descriptor: a file that is closed loses the locks that this process has on it. Where it cannot be given away
+ * (a file system without owners, a container's root without that right) it stays as it is, and whoever is to go on with it is the same.
  */
 export function giveToFolderOwner(path: string): void {
   if (process.getuid?.() !== 0) return;
   const { uid, gid } = statSync(dirname(path));
-  if (uid !== 0) lchownSync(path, uid, gid);
+  if (uid === 0) return;
+  try {
+    lchownSync(path, uid, gid);
+  } catch (fault) {
+    if (!["EPERM", "EINVAL", "ENOSYS", "ENOTSUP"].includes(codeOf(fault) ?? "")) throw fault;
+  }
 }
 
 /** Gives a file another name in the same folder. */

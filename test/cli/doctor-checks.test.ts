@@ -72,7 +72,8 @@ describe("doctor finds of the machine", () => {
     finds(checkDataDir({ ...facts, writeFault: "EACCES" }), "fail", /\/data\/edge cannot be written \(EACCES\).*chown/);
     finds(checkDataDir({ ...facts, writeFault: "EACCES", asDaemon: false }), "warn", /by this user.*sudo/);
     finds(checkDataDir({ ...facts, writeFault: "EROFS" }), "fail", /read-only.*dmesg/);
-    finds(checkDataDir({ ...facts, foreign: ["lock"] }), "fail", /^lock in \/data\/edge does not belong.*chown/);
+    finds(checkDataDir({ ...facts, writeFault: "EROFS", foreign: ["lock"] }), "fail", /read-only/);
+    finds(checkDataDir({ ...facts, foreign: ["lock"] }), "warn", /^lock in \/data\/edge does not belong.*chown/);
   });
 
   test("a file system that keeps nothing, or not for long", () => {

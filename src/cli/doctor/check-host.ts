@@ -42,9 +42,9 @@ export interface DataDirFacts {
 
 export function checkDataDir({ path, nearest, writeFault, asDaemon, foreign = [] }: DataDirFacts): Finding {
   const missing = nearest !== path;
-  if (foreign.length > 0) {
-    const hint = `Give it to the daemon's user: cd ${path} && chown -R --reference=. ${foreign.join(" ")}`;
-    return fail("data folder", `${foreign.join(", ")} in ${path} does not belong to whom the folder does`, hint);
+  if (writeFault === undefined && foreign.length > 0) {
+    const hint = `Unless the daemon runs as root, give it to its user: cd ${path} && chown -R --reference=. ${foreign.join(" ")}`;
+    return warn("data folder", `${foreign.join(", ")} in ${path} does not belong to whom the folder does`, hint);
   }
   if (writeFault === undefined) {
     return ok("data folder", missing ? `${path} is not there yet; the daemon makes it` : `${path} can be written`);
