@@ -85,6 +85,11 @@ export class KeptTable {
     return this.#statements.heads.all(from, through, limit) as KeptHead[];
   }
 
+  /** Of the block that was delivered last before block `before`. */
+  headBefore(before: number): Pick<KeptBlock, "id" | "lastSeq" | "count"> | undefined {
+    return this.#statements.headBefore.get(before) as ReturnType<KeptTable["headBefore"]>;
+  }
+
   block(id: number): KeptBlock | undefined {
     return this.#statements.block.get(id) as KeptBlock | undefined;
   }
@@ -106,6 +111,9 @@ function prepare(db: Database.Database) {
     ),
     lastId: db.prepare("SELECT MAX(id) AS id FROM kept_block"),
     heads: db.prepare(`SELECT ${HEAD_COLUMNS} FROM kept_block WHERE id >= ? AND id <= ? ORDER BY id LIMIT ?`),
+    headBefore: db.prepare(
+      "SELECT id, last_seq AS lastSeq, count FROM kept_block WHERE id < ? ORDER BY id DESC LIMIT 1",
+    ),
     block: db.prepare(`SELECT ${HEAD_COLUMNS}, lane, first_seq AS firstSeq, last_seq AS lastSeq, sequence,
       raw_bytes AS rawBytes, raw_crc AS rawCrc, body FROM kept_block WHERE id = ?`),
   };

@@ -1,6 +1,8 @@
 /** The ids that copies are recognised by after a restart, read from the newest blocks: at each start, so quickly and in little memory. */
 import { Worker } from "node:worker_threads";
+import { crc32 } from "node:zlib";
 import { idOf } from "./block.ts";
+import type { KeptBlock } from "./kept-table.ts";
 import { parseId } from "./recent-ids.ts";
 import { BANDS, bandEnd, bandStart } from "./rows.ts";
 import { inflateSegment } from "./segment.ts";
@@ -17,7 +19,8 @@ export type IdsThreadData = Omit<StoreOptions, "readOnly"> & { readonly limit: n
  * ran. What goes wrong there is met, and told, where the store itself reads.
  */
 export async function newestIdsApart(store: Store, options: StoreOptions, limit: number): Promise<Uint32Array> {
-  if (BANDS.every((band) => store.firstHead(bandStart(band), bandEnd(band)) === undefined)) return new Uint32Array(0);
+  const nothingWaits = BANDS.every((band) => store.firstHead(bandStart(band), bandEnd(band)) === undefined);
+  if (nothingWaits && store.kept.oldest() === undefined) return new Uint32Array(0);
   const read = await new Promise<Uint32Array | undefined>((resolve) => {
     const { file, maxBytes, bootId } = options;
     const thread = new Worker(new URL("./ids-thread.js", import.meta.url), {
@@ -31,27 +34,65 @@ export async function newestIdsApart(store: Store, options: StoreOptions, limit:
   return read ?? newestIds(store, limit);
 }
 
-/** The ids of about the newest `limit` waiting readings, those of older blocks first, four words each. */
+/** One block of a road of blocks that leads from the newest to the oldest. */
+interface Step {
+  readonly lastSeq: number;
+  older(): Step | undefined;
+  /** `undefined` where it is damaged. */
+  read(): { readonly count: number; readonly raw: Buffer } | undefined;
+}
+
+/** The ids of about the newest `limit` readings that wait or were delivered and are kept, those of older blocks first, four words each. */
 export function newestIds(store: Store, limit: number): Uint32Array {
   const ids = new Uint32Array(limit * 4);
   let room = limit;
-  const newest = BANDS.map((band) => ({ band, head: store.headBefore(bandEnd(band), bandStart(band)) }));
+  const roads = [...BANDS.map((band) => ({ at: waiting(store, band) })), { at: kept(store) }];
   while (room > 0) {
-    const lane = newest.reduce((best, next) => ((next.head?.lastSeq ?? 0) > (best.head?.lastSeq ?? 0) ? next : best));
-    if (lane.head === undefined) break;
-    room = readIds(store, lane.head.key, ids, room);
-    lane.head = store.headBefore(lane.head.key, bandStart(lane.band));
+    const road = roads.reduce((best, next) => ((next.at?.lastSeq ?? 0) > (best.at?.lastSeq ?? 0) ? next : best));
+    if (road.at === undefined) break;
+    const block = road.at.read();
+    if (block !== undefined) room = readIds(block, ids, room);
+    road.at = road.at.older();
   }
   store.releaseMemory();
   return ids.slice(room * 4);
 }
 
-/** Puts a block's ids before position `room`, as far as there is room; returns where they begin. Nothing of a damaged block. */
-function readIds(store: Store, key: number, ids: Uint32Array, room: number): number {
-  const block = store.block(key);
-  if (block === undefined || block === "damaged") return room;
-  const raw = inflateSegment(block.body, block.rawBytes);
-  const begin = room - block.count;
+function waiting(store: Store, band: number, before = bandEnd(band)): Step | undefined {
+  const head = store.headBefore(before, bandStart(band));
+  if (head === undefined) return undefined;
+  const read = (): ReturnType<Step["read"]> => {
+    const block = store.block(head.key);
+    if (block === undefined || block === "damaged") return undefined;
+    return { count: block.count, raw: inflateSegment(block.body, block.rawBytes) };
+  };
+  return { lastSeq: head.lastSeq, older: () => waiting(store, band, head.key), read };
+}
+
+/** In the order of delivery, which is nearly that of acceptance. */
+function kept(store: Store, before = Number.MAX_SAFE_INTEGER): Step | undefined {
+  const head = store.kept.headBefore(before);
+  if (head === undefined) return undefined;
+  const read = (): ReturnType<Step["read"]> => {
+    const block = store.kept.block(head.id);
+    const raw = block && wholeText(block);
+    return raw && { count: head.count, raw };
+  };
+  return { lastSeq: head.lastSeq, older: () => kept(store, head.id), read };
+}
+
+function wholeText({ body, rawBytes, rawCrc }: KeptBlock): Buffer | undefined {
+  try {
+    const raw = inflateSegment(body, rawBytes);
+    return crc32(raw) === rawCrc ? raw : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Puts a block's ids before position `room`, as far as there is room; returns where they begin. */
+function readIds({ count, raw }: { count: number; raw: Buffer }, ids: Uint32Array, room: number): number {
+  const begin = room - count;
   // A line feed stands between readings and nowhere else (`SEPARATOR`).
   for (let at = begin, from = 0; at < room; at++) {
     if (at >= 0) parseId(idOf(raw.toString("latin1", from, from + HEAD_BYTES)), ids.subarray(at * 4, at * 4 + 4));

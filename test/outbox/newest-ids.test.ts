@@ -31,3 +31,30 @@ test("the ids of the newest readings are found whatever their lanes, the newest 
     assert.deepEqual([...newestIds(store, limit)], expected.flat(), `${limit} of ${all.length}`);
   }
 });
+
+test("so are those of readings that were delivered and are kept, but for what is damaged of them", (t) => {
+  const store = new Store({ file: join(temporaryFolder(t), "outbox.db"), maxBytes: 2 ** 30, bootId: "boot" });
+  t.after(() => store.close());
+  const when = { at: 1, monotonic: 2, boot: 1, clock: "synchronised" } as const;
+  const all: string[] = [];
+  for (let block = 0; block < 9; block++) {
+    const ids = [observation().id, observation().id];
+    const text = ids.map((id) => JSON.stringify({ id })).join(SEPARATOR);
+    const encoded = encodeSegment(Buffer.from(text), ids.length);
+    const firstSeq = block * 2 + 1;
+    const place = { lastSeq: firstSeq + 1, sequence: null, observedFrom: 1, observedTo: 2 };
+    const times = { acceptedAt: 3, acceptedMonotonic: 4, boot: 1, clock: "synchronised" } as const;
+    const damaged = block === 4;
+    if (block % 3 === 0)
+      store.insertBlock({ ...encoded, ...place, ...times, key: bandStart(Band.waiting(1)) + firstSeq });
+    else {
+      const body = damaged ? encoded.body.map((byte, at) => (at === 9 ? byte ^ 1 : byte)) : encoded.body;
+      store.kept.insert({ ...encoded, ...place, body, id: block + 1, lane: 1, firstSeq }, when);
+    }
+    if (!damaged) all.push(...ids);
+  }
+  for (const limit of [1, 3, all.length, 1000]) {
+    const expected = all.slice(-limit).map((id) => [...parseId(id)]);
+    assert.deepEqual([...newestIds(store, limit)], expected.flat(), `${limit} of ${all.length}`);
+  }
+});
