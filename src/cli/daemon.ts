@@ -51,6 +51,14 @@ const WRITE_TIMEOUT_MS = 70_000;
 const SILENCE_MS = 3 * ALIVE_EVERY_MS;
 
 /** What finding the daemon needs of whoever asks. */
+type Query = Readonly<Record<string, string | number | undefined>>;
+
+/** A page as the API gives it. */
+interface PageOut {
+  readonly deadLetters: DeadLetterPage["deadLetters"];
+  readonly next: string | null;
+}
+
 type Asker = Pick<Terminal, "env" | "installedConfig">;
 
 /** Which configuration tells of the daemon: the one that was named, else, without `--url`, the installed one, if any. */
@@ -129,20 +137,10 @@ export class Daemon {
     peek: async (query) => (await this.#get<{ readings: StoredReading[] }>("api/v1/outbox/peek", query)).readings,
     deadLetters: {
       list: async (query) => {
-        const { deadLetters, next } = await this.#get<{
-          deadLetters: DeadLetterPage["deadLetters"];
-          next: string | null;
-        }>("api/v1/dead-letters", query);
-        return { deadLetters, ...(next !== null && { next }) };
+        const page = await this.#find<PageOut>("api/v1/dead-letters", query);
+        return page && { deadLetters: page.deadLetters, ...(page.next !== null && { next: page.next }) };
       },
-      show: async (id) => {
-        try {
-          return await this.#get<DeadLetter>(`api/v1/dead-letters/${encodeURIComponent(id)}`);
-        } catch (error) {
-          if (error instanceof GatewayError && error.code === "RESOURCE_NOT_FOUND") return undefined;
-          throw error;
-        }
-      },
+      show: (id) => this.#find<DeadLetter>(`api/v1/dead-letters/${encodeURIComponent(id)}`),
       requeue: (selection) => this.#select("requeue", selection),
       drop: (selection) => this.#select("drop", selection),
     },
@@ -159,10 +157,20 @@ export class Daemon {
     return bodyOf<T>(await this.#call({ method, path, body, timeoutMs: WRITE_TIMEOUT_MS }));
   }
 
-  async #get<T>(path: string, query: Readonly<Record<string, string | number | undefined>> = {}): Promise<T> {
+  async #get<T>(path: string, query: Query = {}): Promise<T> {
     const search = new URLSearchParams();
     for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, String(value));
     return bodyOf<T>(await this.#call({ path: `${path}?${search}`, timeoutMs: READ_TIMEOUT_MS }));
+  }
+
+  /** As `#get`; `undefined` where there is no such thing. */
+  async #find<T>(path: string, query?: Query): Promise<T | undefined> {
+    try {
+      return await this.#get<T>(path, query);
+    } catch (error) {
+      if (error instanceof GatewayError && error.code === "RESOURCE_NOT_FOUND") return undefined;
+      throw error;
+    }
   }
 
   #select(action: "requeue" | "drop", selection: Selection): Promise<SelectionResult> {

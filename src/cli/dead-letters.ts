@@ -37,6 +37,7 @@ function addList(group: Command, terminal: Terminal): void {
     .action(async ({ limit, after, ...options }: ListOptions) => {
       const query = { limit, ...(after !== undefined && { after }) };
       const page = await withOutbox(options, terminal, (admin) => admin.deadLetters.list(query));
+      if (page === undefined) throw unknownPage(after ?? "");
       terminal.write(options.json ? json({ ...page, next: page.next ?? null }, 2) : pageText(page));
     });
 }
@@ -94,6 +95,15 @@ function selectionOf(ids: readonly string[], { all, yes }: SelectOptions, comman
   if (ids.length > 0 === (all === true)) usage("give either the readings' ids or --all");
   if (all && action === "drop" && !yes) usage("drop --all forgets every dead letter: say --yes as well");
   return all ? "all" : ids;
+}
+
+function unknownPage(after: string): GatewayError {
+  return new GatewayError({
+    code: "RESOURCE_NOT_FOUND",
+    op: "dead-letters.list",
+    message: `no page ended with ${printable(after)}`,
+    hint: "Begin anew, without --after: a page that is not the last names what goes there.",
+  });
 }
 
 function unknownIds(ids: readonly string[]): GatewayError {

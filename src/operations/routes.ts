@@ -121,6 +121,7 @@ function addDeadLetterRoutes(register: Register, { outboxAdmin: { deadLetters } 
     },
     async ({ query }) => {
       const page = await deadLetters.list(query);
+      if (page === undefined) throw new Refused(404, "RESOURCE_NOT_FOUND", `no page ended with ${query.after}`);
       return { deadLetters: page.deadLetters, next: page.next ?? null };
     },
   );

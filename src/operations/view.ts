@@ -238,8 +238,8 @@ export interface SelectionResult {
 }
 
 export interface DeadLetterAdmin {
-  /** At most `limit` (1..1000), those after the cursor `after` (a page's `next`). */
-  list(query: { readonly limit: number; readonly after?: string }): Promise<DeadLetterPage>;
+  /** At most `limit` (1..1000), those after the cursor `after` (a page's `next`); `undefined` where it is none. */
+  list(query: { readonly limit: number; readonly after?: string }): Promise<DeadLetterPage | undefined>;
   show(id: string): Promise<DeadLetter | undefined>;
   /** Back to waiting: the fate changes from dead-lettered to pending. `by`: who asks, for the audit trail. */
   requeue(selection: Selection, by?: string): Promise<SelectionResult>;

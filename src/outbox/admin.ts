@@ -53,14 +53,18 @@ export function adminOf(outbox: OutboxAccess, maxBytes: number): OutboxAdmin {
   };
 }
 
+/** The sequence number of a page's last reading. */
+const CURSOR = /^\d{1,16}$/;
+
 function deadLetterAdminOf(outbox: OutboxAccess): DeadLetterAdmin {
   const change = async (done: Promise<DeadLetterChange>) => {
     const { changed, unknown } = await done;
     return { count: changed, unknown };
   };
   return {
-    list: async ({ limit, after }) => {
-      const letters = await outbox.deadLetters(after === undefined ? 0 : Number(after), limit);
+    list: async ({ limit, after = "0" }) => {
+      if (!CURSOR.test(after)) return undefined;
+      const letters = await outbox.deadLetters(Number(after), limit);
       const last = letters.at(-1);
       const page = letters.map((letter) => {
         const { problem: _problem, reading: _reading, ...summary } = viewOf(letter);

@@ -144,6 +144,7 @@ test("dead letters are listed page by page, shown, requeued and dropped", async 
   assert.deepEqual([page.deadLetters.length, page.next], [2, second]);
   const rest = (await get(`/api/v1/dead-letters?limit=2&after=${page.next}`)).json;
   assert.deepEqual([rest.deadLetters[0].id, rest.next], [third, null]);
+  assertProblem(await get("/api/v1/dead-letters?after=bogus"), 404, "RESOURCE_NOT_FOUND");
 
   const shown = (await get(`/api/v1/dead-letters/${first}`)).json;
   assert.deepEqual([shown.code, shown.reading.attributes], ["class-unknown", { pm2_5_ug_m3: 81 }]);

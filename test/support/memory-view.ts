@@ -146,6 +146,7 @@ export class MemoryGatewayView implements GatewayView {
       list: async ({ limit, after }) => {
         this.#failIfAsked();
         const start = after === undefined ? 0 : this.deadLetters.findIndex(({ id }) => id === after) + 1;
+        if (after !== undefined && start === 0) return undefined;
         const page = this.deadLetters.slice(start, start + limit);
         const last = page.at(-1);
         const more = last !== undefined && start + limit < this.deadLetters.length;

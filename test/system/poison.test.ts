@@ -129,6 +129,8 @@ test("dead letters are shown, requeued and dropped, through the running daemon a
   const unknown = await summitEdge(["dead-letters", "requeue", second, ...online]);
   assert.equal(unknown.status, 1);
   assert.match(unknown.stderr, new RegExp(second));
+  const noPage = ["dead-letters", "list", "--after", "bogus"];
+  assert.match((await summitEdge([...noPage, ...online])).stderr, /no page ended with bogus\nhint: \S/);
 
   assert.equal(await daemon.stop(), 0);
   const offline = ["--config", join(folder, "gateway.yaml")];
@@ -136,6 +138,7 @@ test("dead letters are shown, requeued and dropped, through the running daemon a
     (await listed(...offline)).map(({ id }) => id),
     [third, fourth],
   );
+  assert.match((await summitEdge([...noPage, ...offline])).stderr, /no page ended with bogus\nhint: \S/);
   assert.deepEqual(await command("dead-letters", "requeue", third, ...offline), { count: 1, unknown: [] });
   assert.deepEqual(await command("dead-letters", "drop", fourth, ...offline), { count: 1, unknown: [] });
 
