@@ -75,7 +75,8 @@ const route = {
     topic: {
       type: "string",
       minLength: 1,
-      description: "Topic filter; one level may be {class}, {source} or {device}, which gives the reading that value.",
+      description:
+        "Topic filter; one level may be {class}, one {source}, {device}, {node} or {id}, which gives the reading its class or source.",
     },
     class: { type: "string", minLength: 1, description: "Class of a reading that names none." },
     priority: {
@@ -175,8 +176,8 @@ export const configSchema = {
           default: [
             { topic: "observations/{class}" },
             { topic: "telemetry/{device}", class: "telemetry" },
-            { topic: "alerts/{device}", class: "alert", priority: "critical" },
-            { topic: "health/{device}/heartbeat", class: "heartbeat", priority: "low" },
+            { topic: "alerts/{id}", class: "alert", priority: "critical" },
+            { topic: "health/{node}/heartbeat", class: "heartbeat", priority: "low" },
           ],
           description: "Which topics carry readings; the first that matches decides.",
         },

@@ -4,10 +4,12 @@
  * Every problem is to be reported at once, so the checks also look at a configuration in which the schema has found faults:
  * each check looks only at parts that are sound.
  */
+
 import { httpProblems, isLoopback } from "./http-access.ts";
 import { networkAddress } from "./network-path.ts";
 import { pollingDoubts, pollingFaults } from "./polling-semantics.ts";
 import type { Finding } from "./problem.ts";
+import { CLASS_LEVEL, LEVELS_IN_WORDS, SOURCE_LEVELS } from "./route-topics.ts";
 import type { Config, HttpConfig, ListenerConfig, MqttConfig, SerialPortConfig, UplinkConfig } from "./schema.ts";
 import type { Path } from "./schema-node.ts";
 import { frameFaults } from "./serial-semantics.ts";
@@ -100,15 +102,14 @@ function atTopic(path: Path, message: string | undefined): Finding[] {
 }
 
 function routeFault(topic: string): string | undefined {
-  const placeholders = new Set<string>();
-  for (const level of topic.split("/")) {
-    if (!/[{}]/.test(level)) continue;
-    if (!/^\{(class|source|device)\}$/.test(level))
-      return `level \`${level}\` must be {class}, {source} or {device} as a whole, or hold no braces`;
-    if (placeholders.has(level)) return `${level} stands in it twice`;
-    placeholders.add(level);
+  const placeholders = topic.split("/").filter((level) => /[{}]/.test(level));
+  for (const [index, level] of placeholders.entries()) {
+    if (level !== CLASS_LEVEL && !SOURCE_LEVELS.includes(level))
+      return `level \`${level}\` must be ${LEVELS_IN_WORDS}, as a whole, or hold no braces`;
+    if (placeholders.indexOf(level) < index) return `${level} stands in it twice`;
   }
-  if (placeholders.has("{source}") && placeholders.has("{device}")) return "{source} and {device} both name the source";
+  const sources = placeholders.filter((level) => level !== CLASS_LEVEL);
+  if (sources.length > 1) return `${sources.join(" and ")} both name the source`;
   return filterFault(topic);
 }
 

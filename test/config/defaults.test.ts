@@ -120,8 +120,8 @@ describe("defaults", () => {
       [
         ["observations/{class}", undefined, undefined],
         ["telemetry/{device}", "telemetry", undefined],
-        ["alerts/{device}", "alert", "critical"],
-        ["health/{device}/heartbeat", "heartbeat", "low"],
+        ["alerts/{id}", "alert", "critical"],
+        ["health/{node}/heartbeat", "heartbeat", "low"],
       ],
     );
   });

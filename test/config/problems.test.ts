@@ -102,6 +102,7 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[
   ["mqtt: { routes: [{ topic: 'a/x{class}' }] }", /level `x\{class\}` must be/],
   ["mqtt: { routes: [{ topic: '{class}/{class}' }] }", /stands in it twice/],
   ["mqtt: { routes: [{ topic: '{source}/{device}' }] }", /both name the source/],
+  ["mqtt: { routes: [{ topic: '{node}/{id}' }] }", /\{node\} and \{id\} both name the source/],
   ["mqtt: { routes: [{ topic: 'a/#/b' }] }", /# must be the last level/],
   ["mqtt: { retained: ['a+'] }", /retained\[0\]: level `a\+` must be/],
   ...["tcp://10.0.0.9", "tcp://:4001", "tcp://h:0", "tcp://h:70000", "tcp://h:1/x", "udp://h:1", "tcp:h:1"].map(

@@ -1,4 +1,5 @@
 /** Which topics carry readings, and what a topic says about them (contract, section 4). Pure. */
+import { CLASS_LEVEL, LEVELS_IN_WORDS, SOURCE_LEVELS } from "../../config/route-topics.ts";
 import type { RouteConfig } from "../../config/schema.ts";
 import { GatewayError } from "../../kernel/errors.ts";
 import type { Priority } from "../../observation/observation.ts";
@@ -22,10 +23,6 @@ interface Route {
 
 /** Topics whose match is remembered; a further one empties the memory. */
 const MAX_KNOWN_TOPICS = 1024;
-
-const CLASS = "{class}";
-/** Two names for the same: what a reading comes from. */
-const SOURCES = ["{source}", "{device}"];
 
 /** The configured routes, in their order: the first that matches decides. */
 export class Routes {
@@ -63,12 +60,14 @@ export class Routes {
 
 function compile(route: RouteConfig, key: string): Route {
   const levels = route.topic.split("/");
-  const places = levels.flatMap((level, index) => (level === CLASS || SOURCES.includes(level) ? [index] : []));
-  const classes = places.filter((index) => levels[index] === CLASS);
-  const sources = places.filter((index) => levels[index] !== CLASS);
+  const places = levels.flatMap((level, index) =>
+    level === CLASS_LEVEL || SOURCE_LEVELS.includes(level) ? [index] : [],
+  );
+  const classes = places.filter((index) => levels[index] === CLASS_LEVEL);
+  const sources = places.filter((index) => levels[index] !== CLASS_LEVEL);
   const filter = parseTopicFilter(levels.map((level, index) => (places.includes(index) ? "+" : level)).join("/"));
   if (filter === undefined || /[{}]/.test(filter.text)) {
-    throw badRoute(key, `${route.topic} is not a topic filter with {class}, {source} or {device} as whole levels`);
+    throw badRoute(key, `${route.topic} is not a topic filter; braces hold a whole level: ${LEVELS_IN_WORDS}`);
   }
   if (classes.length > 1 || sources.length > 1) {
     throw badRoute(key, `${route.topic} names the class or the source twice`);

@@ -90,4 +90,11 @@ describe("configured routes", () => {
       { numRuns: 3000 },
     );
   });
+
+  it("may call a level as the contract's table of topics does: {device}, {node} and {id} are all the source", () => {
+    for (const level of ["{source}", "{device}", "{node}", "{id}"]) {
+      const routes = new Routes([{ topic: `a/${level}/b`, class: "c" }]);
+      assert.equal(routes.match("a/mast-3/b")?.source, "mast-3", level);
+    }
+  });
 });
