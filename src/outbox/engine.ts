@@ -40,9 +40,12 @@ import { PAGE_BYTES } from "./sizes.ts";
 import type { Store } from "./store.ts";
 import { classify } from "./store-fault.ts";
 
-/** A look how large the files are, and what has waited longest, costs half as much as a small commit: of many, not each is followed by one. */
-const LOOK_MS = 5;
-const LOOK_BYTES = 256 * 1024;
+/**
+ * To measure how large the files are, and what has waited longest, costs half as much as a small commit. Of commits that only store more
+ * readings, not each is followed by it: it is done so often, or after so many bytes of their text.
+ */
+const MEASURE_MS = 5;
+const MEASURE_BYTES = 256 * 1024;
 
 type Figures = Pick<Books, "bytes" | "walBytes" | "oldestSince" | "room" | "expiresIn">;
 
@@ -79,10 +82,10 @@ export class Engine {
   #ledgers: readonly Ledger[];
   #lastSeq: number;
   #figures: Figures;
-  /** Whether readings have been stored since the last look, how much text, and when it was. */
-  #owesLook = false;
-  #bytesUnlooked = 0;
-  #lookedAt = Number.NEGATIVE_INFINITY;
+  /** Whether readings have been stored since the figures were measured, how much of their text, and when that was. */
+  #figuresAreOld = false;
+  #bytesSince = 0;
+  #measuredAt = Number.NEGATIVE_INFINITY;
 
   constructor(store: Store, options: EngineOptions) {
     this.#store = store;
@@ -114,7 +117,7 @@ export class Engine {
       ages: this.#ages,
       freeDisk: options.freeDisk,
       takeOut: (head, lane, fate) => this.#takeOut(head, lane, fate),
-      lookAgain: () => this.#lookIfOwed(),
+      measureAgain: () => this.#measureIfOld(),
     });
     const sender = { gatewayId: options.gatewayId, outboxId: store.outboxId };
     this.#replaying = new Replaying(store.kept, sender, options.now);
@@ -145,13 +148,11 @@ export class Engine {
       },
     );
     this.#store.checkpointIfDue();
-    this.#owesLook = true;
-    for (const { text } of commit.blocks) this.#bytesUnlooked += text.length;
+    this.#figuresAreOld = true;
+    for (const { text } of commit.blocks) this.#bytesSince += text.length;
     const onlyStored = commit.settlements.length === 0 && effects.length === 0;
-    const looksAgain = this.#options.monotonic() - this.#lookedAt >= LOOK_MS;
-    if (looksAgain || !onlyStored || this.#bytesUnlooked > LOOK_BYTES) {
-      this.#refresh();
-    }
+    const isDue = this.#options.monotonic() - this.#measuredAt >= MEASURE_MS || this.#bytesSince > MEASURE_BYTES;
+    if (isDue || !onlyStored) this.#refresh();
     return committed;
   }
 
@@ -172,16 +173,16 @@ export class Engine {
 
   /** Notes until when this boot is known to have run, where anything waits that has an age. */
   noteTime(quality: ClockQuality): void {
-    this.#lookIfOwed();
+    this.#measureIfOld();
     if (this.#figures.oldestSince !== undefined || this.#kept.any) this.#transaction(() => this.#ages.note(quality));
   }
 
   /** Looks anew how much room there is. */
   look(): void {
     this.#figures = this.#measure();
-    this.#lookedAt = this.#options.monotonic();
-    this.#owesLook = false;
-    this.#bytesUnlooked = 0;
+    this.#measuredAt = this.#options.monotonic();
+    this.#figuresAreOld = false;
+    this.#bytesSince = 0;
   }
 
   /** Moves what the WAL holds into the file. */
@@ -216,6 +217,7 @@ export class Engine {
 
   /** The file is about to be closed: the books stay as they are, without looking into it again. */
   end(): void {
+    this.#figuresAreOld = false;
     this.#hold.end();
   }
 
@@ -252,7 +254,7 @@ export class Engine {
 
   /** Numbers after the last change. */
   books(): Books {
-    this.#lookIfOwed();
+    this.#measureIfOld();
     return this.booksSoFar();
   }
 
@@ -302,7 +304,11 @@ export class Engine {
         durable?.(stored);
       });
     } catch (fault) {
-      if (!isDurable) for (const back of undo) back();
+      if (!isDurable) {
+        for (const back of undo) back();
+        // They may have been measured within it.
+        this.#figuresAreOld = true;
+      }
       if (classify(fault) === "disk-full") this.#kept.diskFull();
       throw fault;
     }
@@ -404,7 +410,7 @@ export class Engine {
     this.#queue.endFinishedPasses();
   }
 
-  #lookIfOwed(): void {
-    if (this.#owesLook) this.look();
+  #measureIfOld(): void {
+    if (this.#figuresAreOld) this.look();
   }
 }

@@ -75,11 +75,12 @@ export class FileContent {
   /** `stat`: of the open file, where the caller has just asked for it. */
   look({ size, mtimeNs }: BigIntStats = fstatSync(this.#fd, { bigint: true })): Content {
     if (size === this.#size && mtimeNs === this.#changed) return "ours";
-    if (this.#othersBroughtIn()) return "touched";
     const page = Buffer.alloc(PAGE_BYTES);
     this.#read(page);
     const ours = page.equals(this.#firstPage) || this.#isInLog(page);
-    return ours && size >= this.#size ? "touched" : "overwritten";
+    if (ours && size >= this.#size) return "touched";
+    // Asked last: another program may be about to empty the log that it has brought in.
+    return this.#othersBroughtIn() ? "touched" : "overwritten";
   }
 
   /** After SQLite has closed the file; once more does nothing, as there. */
@@ -88,15 +89,21 @@ export class FileContent {
     this.#isOpen = false;
   }
 
-  /** This process has committed, and the log is this long now; to be told of each commit, or what it wrote is taken for another program's. */
-  noteCommit({ log, checkpointed }: WalFrames): void {
+  /**
+   * This process has committed, and the log is this long now; to be told of each commit, or what it wrote is taken for another program's.
+   * `wrote`: whether the commit changed anything.
+   */
+  noteCommit({ log, checkpointed }: WalFrames, wrote: boolean): void {
     const before = this.#log;
     const mayBeAnew = log <= before.log || before.log < LONGEST_COMMIT || before.generation === undefined;
     // None: it has been emptied behind SQLite's back, which is not to begin anew.
     const generation = (mayBeAnew ? logGeneration(`${this.#file}-wal`) : undefined) ?? before.generation;
     const anew = generation !== before.generation;
     // Once all is in, our own next commit begins the log anew.
-    if (anew ? before.log > before.checkpointed : checkpointed > before.checkpointed) this.#foundBroughtIn = true;
+    const emptied = log < before.log || (wrote && log === 0);
+    if (anew ? before.log > before.checkpointed : emptied || checkpointed > before.checkpointed) {
+      this.#foundBroughtIn = true;
+    }
     this.#log = { log, checkpointed: anew ? 0 : before.checkpointed, generation };
   }
 

@@ -38,15 +38,15 @@ export class FullDisk {
   commit(commit: Commit, durable?: (outcome: Omit<CommitOutcome, "seconds">) => void): Omit<CommitOutcome, "seconds"> {
     if (commit.blocks.length > 0 && !this.#secured()) return this.#fatesOnly(commit);
     let committed: Committed;
-    let told = false;
+    let isDurable = false;
     try {
       committed = this.#engine.commit(commit, ({ stored }) => {
+        isDurable = true;
         if (stored < commit.blocks.length || !this.#reserve.held) return;
-        told = true;
         durable?.({ stored, diskFull: false });
       });
     } catch (fault) {
-      if (told || classify(fault) !== "disk-full") throw fault;
+      if (isDurable || classify(fault) !== "disk-full") throw fault;
       return this.#fatesOnly(commit);
     }
     const { stored, full } = committed;

@@ -100,7 +100,7 @@ export class Retention {
   readonly #ages: AgeClock;
   readonly #freeDisk: () => number;
   readonly #takeOut: TakeOut;
-  readonly #lookAgain: () => void;
+  readonly #measureAgain: () => void;
   /** By lane. */
   readonly #rounds: readonly DeferredRound[];
   #limit: ReturnType<typeof pageLimit> = { pages: 0, limitedBy: "maxBytes" };
@@ -116,8 +116,8 @@ export class Retention {
       /** Bytes free on the outbox's file system. */
       freeDisk: () => number;
       takeOut: TakeOut;
-      /** Calls `look` where the last one is not of now: nothing is to go for a limit that has changed. */
-      lookAgain: () => void;
+      /** Calls `look` where the last one is old: nothing is to go for a limit that has changed. */
+      measureAgain: () => void;
     },
   ) {
     this.#settings = settings;
@@ -128,7 +128,7 @@ export class Retention {
     this.#ages = parts.ages;
     this.#freeDisk = parts.freeDisk;
     this.#takeOut = parts.takeOut;
-    this.#lookAgain = parts.lookAgain;
+    this.#measureAgain = parts.measureAgain;
     const ageOf = (head: BlockHead) => this.#ages.ageOf(head);
     this.#rounds = Array.from({ length: LANES }, (_, lane) => new DeferredRound(this.#queue, lane, ageOf));
   }
@@ -150,9 +150,10 @@ export class Retention {
    * waits takes any block.
    */
   makeRoom(bodyBytes: number, lane: number): { effects: (() => void)[]; outranked: boolean } | undefined {
-    const need = pagesFor(bodyBytes) + this.#leftToCritical(lane);
+    const pages = pagesFor(bodyBytes);
     let { used } = this.#store.pages();
-    if (used + need > this.#limit.pages) this.#lookAgain();
+    if (used + pages + this.#leftToCritical(lane) > this.#limit.pages) this.#measureAgain();
+    const need = pages + this.#leftToCritical(lane);
     // Where the limit was lowered, the rest of the way is `shrink`'s.
     const goal = Math.max(this.#limit.pages, used);
     const effects: (() => void)[] = [];

@@ -1,6 +1,6 @@
 /**
  * What the outbox's file holds, as rows: blocks, dead letters, boots; and the space of keys, in which a block's key is its place.
- * Types and arithmetic only: the SQL is in `store.ts`.
+ * Types and arithmetic only: the SQL is in `store-statements.ts`.
  */
 import type { BlockClock } from "./restamp.ts";
 

@@ -26,6 +26,7 @@ const HEAD_COLUMNS = HEAD_FIELDS.map((field) => `${field.replace(/[A-Z]/g, "_$&"
 const SQL = {
   walFrames: "PRAGMA wal_checkpoint(NOOP)",
   checkpoint: "PRAGMA wal_checkpoint(PASSIVE)",
+  changes: "SELECT total_changes()",
   begin: "BEGIN IMMEDIATE",
   commit: "COMMIT",
   meta: "SELECT value FROM meta WHERE name = ?",
@@ -67,7 +68,7 @@ const SQL = {
 } as const;
 
 /** Of these the first column is wanted, alone. */
-const PLUCKED: readonly string[] = ["lastBoot", "pageCount", "freePages"] satisfies (keyof typeof SQL)[];
+const PLUCKED: readonly string[] = ["changes", "lastBoot", "pageCount", "freePages"] satisfies (keyof typeof SQL)[];
 
 export type Statements = { readonly [name in keyof typeof SQL]: Statement<unknown[]> };
 

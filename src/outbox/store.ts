@@ -56,6 +56,8 @@ export class Store {
   readonly #readOnly: boolean;
   /** Frames in the log when they were last asked for, and what the log takes; `undefined` where it is to be looked at. */
   #frames = 0;
+  /** Rows that this connection had changed at the end of its last transaction. */
+  #changes = 0;
   #walBytes: number | undefined;
   /** Random, made with the file: names this outbox for ever, so that a replaced one never repeats an idempotency key. */
   readonly outboxId: string;
@@ -138,11 +140,21 @@ export class Store {
    */
   transaction<T>(change: () => T, durable?: (result: T) => void): T {
     const result = this.#commit(change);
-    durable?.(result);
+    try {
+      durable?.(result);
+      return result;
+    } finally {
+      this.#noteCommit();
+    }
+  }
+
+  /** Also where what follows on a commit fails: it would be taken for another program's. */
+  #noteCommit(): void {
     const frames = this.#walFrames();
-    this.content?.noteCommit(frames);
+    const changes = this.#statements.changes.get() as number;
+    this.content?.noteCommit(frames, changes !== this.#changes);
+    this.#changes = changes;
     this.#noteFrames(frames.log);
-    return result;
   }
 
   #commit<T>(change: () => T): T {
@@ -156,6 +168,7 @@ export class Store {
     } catch (fault) {
       this.#counted = undefined;
       if (this.#db.inTransaction) this.#db.exec("ROLLBACK");
+      this.#changes = this.#statements.changes.get() as number;
       throw quotaNamed(fault, this.#file);
     }
   }

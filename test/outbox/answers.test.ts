@@ -42,7 +42,7 @@ function copiesAfterFailedCheckpoint(t: TestContext, Disk: typeof FullDisk): num
 
 test("a commit that was answered is not made again, whatever its checkpoint meets", async (t) => {
   assert.equal(copiesAfterFailedCheckpoint(t, FullDisk), 3);
-  const dist = mutant(t, "outbox/full-disk.js", "if (told || ", "if (");
+  const dist = mutant(t, "outbox/full-disk.js", "if (isDurable || ", "if (");
   const control = (await import(`${dist}/outbox/full-disk.js`)) as { FullDisk: typeof FullDisk };
   assert.equal(copiesAfterFailedCheckpoint(t, control.FullDisk), 6);
 });

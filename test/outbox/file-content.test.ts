@@ -13,8 +13,8 @@ interface Rig {
   readonly store: Store;
   /** Another program's connection. */
   readonly other: Database.Database;
-  /** A commit that changes the file's first page, for the pages it takes or frees; `within` runs in its midst. */
-  readonly commit: (within?: () => void) => void;
+  /** A commit that changes the file's first page, for the pages it takes or frees; `within` runs in its midst, `behind` when it is durable. */
+  readonly commit: (within?: () => void, behind?: () => void) => void;
   readonly look: () => string | undefined;
 }
 
@@ -25,14 +25,16 @@ function rigOf(t: TestContext, Outbox = Store): Rig {
   const other = new Database(file);
   t.after(() => other.close());
   let seq = 0;
-  const commit = (within?: () => void): void =>
-    store.transaction(() => {
+  const commit = (within?: () => void, behind?: () => void): void => {
+    const change = (): void => {
       within?.();
       store.insertDeadLetter({
         ...{ seq: ++seq, id: `${seq}`, lane: 2, code: "c", detail: "", problem: null, refusedAt: 0 },
         reading: "x".repeat(20_000),
       });
-    });
+    };
+    store.transaction(change, behind);
+  };
   return { file, store, other, commit, look: () => store.content?.look() };
 }
 
@@ -43,16 +45,19 @@ const BRINGS_IN = {
   "VACUUM and a checkpoint": "VACUUM; PRAGMA wal_checkpoint(TRUNCATE)",
 };
 
-/** What was found after another program's doing between two commits, and in the midst of one. */
-function found(rig: Rig, doing: () => void, inTheMidst: boolean): (string | undefined)[] {
+type Moment = "between two commits" | "in the midst of one" | "as one is answered";
+
+/** What was found after another program's doing. */
+function found(rig: Rig, doing: () => void, moment: Moment): (string | undefined)[] {
   const { commit, look, store } = rig;
   const seen: (string | undefined)[] = [];
   for (let round = 0; round < 3; round++) {
     commit();
     if (round === 1) store.checkpoint();
     if (round === 2) commit();
-    if (inTheMidst) commit(doing);
-    else doing();
+    if (moment === "between two commits") doing();
+    else if (moment === "in the midst of one") commit(doing);
+    else commit(undefined, doing);
     seen.push(look());
     store.content?.note();
     commit();
@@ -63,12 +68,12 @@ function found(rig: Rig, doing: () => void, inTheMidst: boolean): (string | unde
 
 for (const [what, sql] of Object.entries(BRINGS_IN)) {
   test(`${what} by another program is no overwriting`, (t) => {
-    for (const inTheMidst of [false, true]) {
-      if (inTheMidst && !sql.includes("PASSIVE")) continue;
+    for (const moment of ["between two commits", "in the midst of one", "as one is answered"] as const) {
+      if (moment === "in the midst of one" && !sql.includes("PASSIVE")) continue;
       const rig = rigOf(t);
-      const seen = found(rig, () => void rig.other.exec(sql), inTheMidst);
-      assert.ok(!seen.includes("overwritten"), `${seen}`);
-      assert.ok(seen.includes("touched"));
+      const seen = found(rig, () => void rig.other.exec(sql), moment);
+      assert.ok(!seen.includes("overwritten"), `${moment}: ${seen}`);
+      assert.ok(seen.includes("touched"), moment);
     }
   });
 }
@@ -86,6 +91,14 @@ test("one that another program makes after each commit is no overwriting either"
       }
     }
   }
+});
+
+test("nor is one after which we commit what changes nothing", (t) => {
+  const { other, commit, look, store } = rigOf(t);
+  commit();
+  other.pragma("wal_checkpoint(TRUNCATE)");
+  store.transaction(() => {});
+  assert.equal(look(), "touched");
 });
 
 test("a touch long after another program has brought the log in is a touch", (t) => {
@@ -128,9 +141,26 @@ for (const [what, overwrite] of Object.entries(OVERWRITES)) {
   });
 }
 
+test("an outbox's file is overwritten while a commit is answered, and the answer fails of it", (t) => {
+  const { file, commit, look, store } = rigOf(t);
+  commit();
+  store.checkpoint();
+  commit();
+  const behind = (): void => {
+    OVERWRITES.noise?.(file, "");
+    throw new Error("database disk image is malformed");
+  };
+  assert.throws(() => commit(undefined, behind), /malformed/);
+  assert.equal(look(), "overwritten");
+});
+
 test("control: without the log's index a checkpoint by another program looks like an overwriting", async (t) => {
-  const dist = mutant(t, "outbox/file-content.js", "if (this.#othersBroughtIn())", "if (false)");
+  const dist = mutant(t, "outbox/file-content.js", "return this.#othersBroughtIn() ?", "return false ?");
   const { Store: Blind } = (await import(`${dist}/outbox/store.js`)) as { Store: typeof Store };
   const rig = rigOf(t, Blind);
-  assert.ok(found(rig, () => void rig.other.exec("PRAGMA wal_checkpoint(TRUNCATE)"), false).includes("overwritten"));
+  assert.ok(
+    found(rig, () => void rig.other.exec("PRAGMA wal_checkpoint(TRUNCATE)"), "between two commits").includes(
+      "overwritten",
+    ),
+  );
 });

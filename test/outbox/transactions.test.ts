@@ -94,3 +94,33 @@ test("a transaction that was rolled back leaves every number as it was, and noth
   assert.throws(() => rig.deliver(), /full/);
   assert.deepEqual(rig.engine.books().kept, kept);
 });
+
+test("figures that were measured in a transaction that was rolled back are measured again", (t) => {
+  const rig = rigIn(t);
+  while (rig.engine.books().room.fill < 0.97) rig.commit(NORMAL, 10, 2000);
+  rig.commit(NORMAL, 1);
+  const batch = rig.engine.lease(LEASE_ALL);
+  assert.ok(batch);
+  rig.commit(NORMAL, 1);
+  const settlement = { delivered: [{ from: 0, to: batch.count }], deadLettered: [] };
+  // For which room has to be looked for, and which then find none on the disk.
+  const blocks = rig.blocks(NORMAL, 100, 2000);
+  const { insertBlock } = rig.store;
+  rig.store.insertBlock = () => {
+    throw Object.assign(new Error("database or disk is full"), { code: "SQLITE_FULL" });
+  };
+  const commit = { blocks, settlements: [{ lease: batch.lease, settlement }], duplicates: 0 };
+  assert.throws(() => rig.engine.commit(commit), /full/);
+  rig.store.insertBlock = insertBlock;
+  const books = rig.engine.books();
+  rig.engine.look();
+  assert.deepEqual(books, rig.engine.books());
+});
+
+test("a stop right after the first commit notes the time, for its reading's age", (t) => {
+  const rig = rigIn(t);
+  rig.engine.look();
+  rig.commit(NORMAL, 1);
+  rig.engine.noteTime("synchronised");
+  assert.equal(rig.store.boots().length, 1);
+});

@@ -2,7 +2,7 @@
 import type { TestContext } from "node:test";
 import type { ClockQuality } from "#src/observation/observation.js";
 import { PRIORITIES } from "#src/observation/observation.js";
-import type { Committed } from "#src/outbox/commit.js";
+import type { Committed, NewBlock } from "#src/outbox/commit.js";
 import { Engine, type EngineOptions } from "#src/outbox/engine.js";
 import { Gathering } from "#src/outbox/gathering.js";
 import { addLedgers, type Ledger } from "#src/outbox/ledger.js";
@@ -79,6 +79,11 @@ export class EngineRig {
 
   /** One commit of so many readings of one lane, `bytes` of noise in each. */
   commit(lane: number, count: number, bytes = 0): Committed {
+    return this.engine.commit({ blocks: this.blocks(lane, count, bytes), settlements: [], duplicates: 0 });
+  }
+
+  /** What such a commit stores. */
+  blocks(lane: number, count: number, bytes = 0): NewBlock[] {
     const group = new Gathering({ maxReadings: 10_000, maxBytes: 2 ** 30 });
     for (let made = 0; made < count; made++) {
       const seq = this.#seq++;
@@ -87,10 +92,9 @@ export class EngineRig {
       const reading = observation({ priority: PRIORITIES[lane] ?? "low", attributes, ts_iso });
       group.add(reading, this.#writer.write(reading, this.wall, this.quality, seq), seq, 0);
     }
-    const blocks = group
+    return group
       .seal({ acceptedAt: this.wall, acceptedMonotonic: this.monotonic, clock: this.quality })
       .map(({ block }) => block);
-    return this.engine.commit({ blocks, settlements: [], duplicates: 0 });
   }
 
   /** Sends at most so many batches, which fusion takes; returns how many readings went. */
