@@ -13,7 +13,7 @@ import { TimeOrderedIds } from "../observation/identity.ts";
 import { type DecodedReading, normalise, type ReadingDefaults } from "../observation/normalise.ts";
 import type { Observation, Priority } from "../observation/observation.ts";
 import type { Admission, Intake, Origin } from "./intake.ts";
-import { HEAD_BYTES, headOf, Quarantine, type QuarantineEntry } from "./quarantine.ts";
+import { type Head, headOf, Quarantine, type QuarantineEntry } from "./quarantine.ts";
 
 /** What the intake needs of the outbox. */
 export interface ReadingsOutbox {
@@ -173,7 +173,12 @@ export class ReadingsIntake implements Intake {
     const beyond = payload.length - MAX_READINGS_PER_PAYLOAD;
     if (beyond <= 0) return refused;
     this.#countRefusal("invalid", origin, beyond);
-    this.#keep("invalid", `${beyond} readings beyond the ${MAX_READINGS_PER_PAYLOAD} of one payload`, "", origin);
+    this.#keep(
+      "invalid",
+      `${beyond} readings beyond the ${MAX_READINGS_PER_PAYLOAD} of one payload`,
+      { head: "" },
+      origin,
+    );
     return refused + beyond;
   }
 
@@ -189,8 +194,10 @@ export class ReadingsIntake implements Intake {
     }
     const reason = result.kind === "refused" ? "invalid" : "unauthorised";
     this.#countRefusal(reason, origin);
-    if (keep)
-      this.#keep(reason, result.kind === "refused" ? result.detail : (objection ?? ""), textOf(reading), origin);
+    if (keep) {
+      const detail = result.kind === "refused" ? result.detail : (objection ?? "");
+      this.#keep(reason, detail, headOf(textOf(reading)), origin);
+    }
     return 1;
   }
 
@@ -251,9 +258,9 @@ export class ReadingsIntake implements Intake {
     this.#countsOf(origin).refused += readings;
   }
 
-  #keep(reason: RefusalReason, detail: string, head: string, origin: Origin): void {
-    const { name: source, via } = origin;
-    this.#quarantine.add({ at: this.#clock.now(), reason, detail, source, via, head });
+  #keep(reason: RefusalReason, detail: string, { head, ...hex }: Head, origin: Origin): void {
+    const { name: source, via, source: device } = origin;
+    this.#quarantine.add({ at: this.#clock.now(), reason, detail, source, via, device, head, ...hex });
     const heldBack = this.#refusalLog.admit();
     if (heldBack === undefined) return;
     this.#log.warn({ reason, detail, source, via, head, heldBack }, "reading refused");
@@ -294,10 +301,10 @@ function defaultsOf(origin: Origin, receivedAt: number): ReadingDefaults {
   return { class: origin.class, priority: origin.priority, source: origin.source, receivedAt };
 }
 
-/** The beginning of a decoded reading as text. A codec may have made what JSON cannot write, a device nested too deep for it. */
+/** A decoded reading as text. A codec may have made what JSON cannot write, a device nested too deep for it. */
 function textOf(reading: unknown): string {
   try {
-    return (JSON.stringify(reading) ?? typeof reading).slice(0, HEAD_BYTES);
+    return JSON.stringify(reading) ?? typeof reading;
   } catch {
     return "(cannot be shown)";
   }

@@ -144,6 +144,47 @@ describe("what the operator sees", () => {
     assert.equal(logged[0]?.detail, "fault 0");
   });
 
+  it("is who sent what was refused, and its bytes where it is no text", async () => {
+    const { intake } = await makeIntake();
+    const mqtt: Origin = { kind: "mqtt", name: "mqtt", source: "mast-3", via: "telemetry/mast-3" };
+    intake.refuse("invalid", "not JSON", Buffer.from("{ä\r\n\t"), mqtt);
+    intake.refuse("invalid", "not UTF-8", Buffer.from([0x42, 0xff]), mqtt);
+    intake.refuse("invalid", "no frame", Buffer.from([0x01, 0x03, 0x00]), origin);
+    intake.submit(
+      { lat: 91, note: "x".repeat(1000) },
+      { ...mqtt, via: "v".repeat(65_535), source: "s".repeat(65_535) },
+    );
+    const [text, binary, frame, reading] = intake.quarantine();
+    const from = { at: Date.UTC(2026, 6, 1, 12), reason: "invalid", source: "mqtt", device: "mast-3" };
+    assert.deepEqual(text, { ...from, detail: "not JSON", via: "telemetry/mast-3", head: "{ä\r\n\t" });
+    assert.deepEqual(binary, { ...from, detail: "not UTF-8", via: "telemetry/mast-3", head: "B\ufffd", hex: "42ff" });
+    assert.deepEqual([frame?.device, frame?.via, frame?.hex], ["mast", "/dev/ttyUSB0", "010300"]);
+    assert.match(reading?.head ?? "", /^\{"lat":91,"note":"x+$/);
+    assert.deepEqual([reading?.head.length, reading?.via.length, reading?.device.length], [256, 512, 512]);
+  });
+
+  it("is text also where the last character was cut in two", async () => {
+    const { intake } = await makeIntake();
+    for (const [before, character] of [
+      [255, "ä"],
+      [254, "€"],
+      [253, "😀"],
+      [254, "ä"],
+    ] as const)
+      intake.refuse("invalid", "not JSON", Buffer.from(`${"x".repeat(before)}${character.repeat(2)}`), origin);
+    intake.refuse("invalid", "not UTF-8", Buffer.from(`${"x".repeat(255)}\xc3`, "latin1").fill(0xff, 255), origin);
+    assert.deepEqual(
+      intake.quarantine().map(({ head, hex }) => [head.replace(/^x+/, (xs) => String(xs.length)), hex?.slice(-2)]),
+      [
+        ["255", undefined],
+        ["254", undefined],
+        ["253", undefined],
+        ["254ä", undefined],
+        ["255\ufffd", "ff"],
+      ],
+    );
+  });
+
   it("is the devices heard last, the quietest forgotten", async () => {
     const { intake } = await makeIntake();
     for (let index = 0; index < MAX_DEVICES; index++) intake.submit({ source: `device-${index}` }, origin);
