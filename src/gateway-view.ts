@@ -53,6 +53,7 @@ export function viewOf(parts: ViewedParts): GatewayView {
     alive: () => (parts.state.fatal === undefined ? { ok: true } : { ok: false, reason: parts.state.fatal }),
     ledger: () => outbox.ledger(),
     refused: () => parts.intake.refused(),
+    quarantine: () => parts.intake.quarantine(),
     outbox: () => {
       const { ledger: _ledger, ...stats } = statsOf(outbox.books(), maxBytes, clock.monotonic());
       return { ...stats, evictedByPriority: evictedByPriority() };

@@ -19,6 +19,7 @@ const GROUPS: Readonly<Record<string, () => Promise<AddCommand>>> = {
     return (program) => addReplayCommand(addOutboxCommand(program));
   },
   "dead-letters": async () => (await import("./cli/dead-letters.ts")).addDeadLettersCommand,
+  quarantine: async () => (await import("./cli/quarantine.ts")).addQuarantineCommand,
   certs: async () => (await import("./cli/certs.ts")).addCertsCommand,
   devices: async () => (await import("./cli/devices.ts")).addDevicesCommand,
   keys: async () => (await import("./cli/keys.ts")).addKeysCommand,

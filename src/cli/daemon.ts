@@ -7,6 +7,7 @@ import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 import { localSocketPath } from "../kernel/socket-address.ts";
 import { auditedOutbox } from "../operations/audit/audited.ts";
 import type { Problem } from "../operations/problem.ts";
+import type { QuarantineOut } from "../operations/quarantine-route.ts";
 import type { ReplayOut } from "../operations/replay-routes.ts";
 import type { Status } from "../operations/status.ts";
 import { ALIVE_EVERY_MS, type TailWhat, type TimedTailLine } from "../operations/tail-line.ts";
@@ -129,6 +130,11 @@ export class Daemon {
 
   status(): Promise<Status> {
     return this.#get<Status>("api/v1/status");
+  }
+
+  /** What was refused last, newest first; at most `limit` (1 to 100). */
+  quarantine(limit: number): Promise<QuarantineOut> {
+    return this.#get<QuarantineOut>("api/v1/quarantine", { limit });
   }
 
   /** The outbox as the running daemon lets an operator handle it. */

@@ -1,10 +1,11 @@
 import { type Command, Option } from "commander";
 import { systemClock } from "../kernel/clock.ts";
-import { codeOf, ExitStatus, GatewayError } from "../kernel/errors.ts";
+import { ExitStatus, GatewayError } from "../kernel/errors.ts";
 import type { ReplayOut } from "../operations/replay-routes.ts";
 import { DEFAULT_REPLAY_RATE, MAX_REPLAY_RATE } from "../operations/schemas.ts";
 import { moment, wholeNumber } from "./arguments.ts";
 import { Daemon, type DaemonOptions, daemonAddress } from "./daemon.ts";
+import { needed } from "./daemon-needed.ts";
 import { count, json, printable } from "./format.ts";
 import { withDaemonOptions } from "./outbox.ts";
 import { untilStopped } from "./signals.ts";
@@ -46,7 +47,7 @@ export function addReplayCommand(
     .action(async (options: ReplayOptions) => {
       const daemon = new Daemon(await daemonAddress(options, terminal));
       if (options.stop) {
-        const { state } = await needed(daemon.replay.progress());
+        const { state } = await withDaemon(daemon.replay.progress());
         if (!isUnderWay(state)) throw notUnderWay();
         report(await daemon.replay.stop(), options, terminal);
         return;
@@ -72,7 +73,7 @@ async function replay(daemon: Daemon, options: ReplayOptions, terminal: Terminal
     ...(source !== undefined && { source }),
     rate,
   };
-  let now = await needed(daemon.replay.start(wanted));
+  let now = await withDaemon(daemon.replay.start(wanted));
   while (isUnderWay(now.state)) {
     if (ending) now = await daemon.replay.stop();
     else {
@@ -88,20 +89,13 @@ async function replay(daemon: Daemon, options: ReplayOptions, terminal: Terminal
 }
 
 /** Nothing but the daemon knows the way to fusion. */
-async function needed<T>(answer: Promise<T>): Promise<T> {
-  try {
-    return await answer;
-  } catch (error) {
-    if (codeOf(error) !== "DAEMON_UNREACHABLE") throw error;
-    throw new GatewayError({
-      code: "DAEMON_NEEDED",
-      op: "outbox.replay",
-      message: `a replay is the running daemon's work, and ${error instanceof Error ? error.message : error}`,
-      hint: "Start it (systemctl start summit-edge), or say where it listens with --url or --config.",
-      cause: error,
-    });
-  }
-}
+const withDaemon = <T>(answer: Promise<T>): Promise<T> =>
+  needed(
+    answer,
+    "outbox.replay",
+    "a replay is the running daemon's work",
+    "Start it (systemctl start summit-edge), or say where it listens with --url or --config.",
+  );
 
 const isUnderWay = (state: ReplayOut["state"]): boolean => ["counting", "sending", "waiting"].includes(state);
 

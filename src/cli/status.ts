@@ -144,7 +144,9 @@ function balanceText({ ledger, refused }: Status): string {
   const missing = imbalance(ledger);
   const balance = missing === 0 ? "The books balance." : `THE BOOKS DO NOT BALANCE: ${count(missing)} without a fate.`;
   const reasons = Object.entries(refused).map(([reason, n]) => `${count(n)} ${printable(reason)}`);
-  return `${balance} Duplicates: ${count(ledger.duplicates)}. Refused: ${reasons.join(", ") || "none"}.`;
+  const { "outbox-full": _withoutRoom, ...kept } = refused;
+  const look = Object.values(kept).some((n) => n > 0) ? "; see summit-edge quarantine" : "";
+  return `${balance} Duplicates: ${count(ledger.duplicates)}. Refused: ${reasons.join(", ") || "none"}${look}.`;
 }
 
 function portText({ sources, time }: Status): string {

@@ -6,6 +6,7 @@ import type { Health } from "./health.ts";
 import type { Need } from "./http-guard.ts";
 import { type DescribedRoute, needOf, openApi } from "./openapi.ts";
 import { loadPage } from "./page.ts";
+import { addQuarantineRoute } from "./quarantine-route.ts";
 import { Refused } from "./refused.ts";
 import { addReplayRoutes } from "./replay-routes.ts";
 import * as schemas from "./schemas.ts";
@@ -53,6 +54,7 @@ export async function addRoutes(app: FastifyInstance, context: RoutesContext): P
   addOutboxRoutes(register, context.view);
   addReplayRoutes(register, context.view);
   addDeadLetterRoutes(register, context.view);
+  addQuarantineRoute(register, context.view);
   addSerialRoutes(register, context);
 
   for (const [url, file] of [

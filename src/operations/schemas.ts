@@ -35,6 +35,15 @@ export const deadLetterQuery = {
 } as const;
 export type DeadLetterQuery = FromSchema<typeof deadLetterQuery>;
 
+/** As many as the gateway keeps. */
+export const MAX_QUARANTINE = 100;
+export const quarantineQuery = {
+  ...strict,
+  properties: { limit: { ...limit, maximum: MAX_QUARANTINE } },
+  required: ["limit"],
+} as const;
+export type QuarantineQuery = FromSchema<typeof quarantineQuery>;
+
 const readingId = { type: "string", minLength: 1, maxLength: 128, description: "The reading's id." } as const;
 export const deadLetterParams = { ...strict, properties: { id: readingId }, required: ["id"] } as const;
 export type DeadLetterParams = FromSchema<typeof deadLetterParams>;
@@ -224,6 +233,25 @@ const summary = {
 export const deadLetterPage = having({ deadLetters: listOf(having(summary)), next: { type: ["string", "null"] } });
 export const deadLetter = having({ ...summary, reading });
 export const selectionResult = having({ count, unknown: listOf(text) });
+
+export const quarantine = having({
+  kept: { ...count, description: "How many there are." },
+  quarantine: listOf(
+    having({
+      at: time,
+      reason: { ...text, description: "What it is counted under in the status's `refused`." },
+      detail: text,
+      source: { ...text, description: "The source's name: `mqtt`, or the serial port's." },
+      via: { ...text, description: "The topic, or the device file." },
+      device: { ...text, description: "Who sent it, as far as the topic, the login, the client id or the port tell." },
+      head: { ...text, description: "Its first 256 bytes as text; what is no UTF-8 shows as U+FFFD." },
+      hex: {
+        type: ["string", "null"],
+        description: "The same in hexadecimal; null where it is text, without control characters.",
+      },
+    }),
+  ),
+});
 
 /** A time as readings carry it: RFC 3339, with its offset from UTC. */
 const moment = {

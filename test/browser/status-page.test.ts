@@ -87,6 +87,7 @@ test("the page shows health, outbox, uplink, books and sources, without a compla
   );
   assert.equal(await shown("#breaker"), "closed");
   assert.equal(await shown("#uplink-say"), "Fusion takes readings.");
+  assert.match(await shown("#never-accepted"), /refused: 5 invalid \(summit-edge quarantine\)\.$/);
   assert.match(await shown("#balance"), /^The books balance\. 120 accepted = 95 \+ 15 \+ 4 \+ 3 \+ 2 \+ 1$/);
   assert.match(await shown("#sources"), /mqtt\s*listening.*mast.*never/s);
   assert.deepEqual(complaints, []);

@@ -8,6 +8,7 @@ import { Command } from "commander";
 import { pino } from "pino";
 import { addDeadLettersCommand } from "#src/cli/dead-letters.js";
 import { addOutboxCommand } from "#src/cli/outbox.js";
+import { addQuarantineCommand } from "#src/cli/quarantine.js";
 import { addReplayCommand } from "#src/cli/replay.js";
 import { addStatusCommand } from "#src/cli/status.js";
 import type { Terminal } from "#src/cli/terminal.js";
@@ -51,6 +52,7 @@ async function run(
   addStatusCommand(program, terminal);
   addReplayCommand(addOutboxCommand(program, terminal), terminal, () => interrupted);
   addDeadLettersCommand(program, terminal);
+  addQuarantineCommand(program, terminal);
   inheritOverrides(program);
   await program.parseAsync(args, { from: "user" });
   return written.join("");
@@ -95,7 +97,7 @@ test("status tells a person how the gateway is", async () => {
     text,
     /card wear +60\.0 GiB a year, 0\.6 % of the 10\.0 TiB in outbox\.cardEndurance, before the card's/,
   );
-  assert.match(text, /The books balance\. Duplicates: 7\. Refused: 5 invalid\./);
+  assert.match(text, /The books balance\. Duplicates: 7\. Refused: 5 invalid; see summit-edge quarantine\./);
   assert.match(text, /mast +serial +open +never +20 +0\n/);
 });
 
@@ -131,6 +133,50 @@ test("status says of a serial port which device it is, for how long, what is wro
   assert.match(text, /\nSerial ports\n {2}name +state +bytes +frames +unreadable +discarded +device\n/);
   assert.match(text, /\n {2}gps +open for \d+ d \d+ h +12,345 +210 +3 +4 {2}\/dev\/ttyUSB0, .*usb-gps\n/);
   assert.match(text, /\n {2}gps: no frame for 5 min\n$/);
+});
+
+test("status sends nobody to the quarantine for what is not there: nothing, or what a full outbox refused", async () => {
+  view.facts.refused = { invalid: 0, unauthorised: 0, "outbox-full": 7 };
+  assert.match(await run(["status", "--url", url]), /Refused: 0 invalid, 0 unauthorised, 7 outbox-full\.\n/);
+});
+
+test("quarantine shows what was refused last, why, and how it began, and commands no terminal", async () => {
+  assert.equal(await run(["quarantine", "--url", url]), "Nothing that was refused is kept.\n");
+  const at = Date.UTC(2026, 6, 1, 12);
+  const known = { at, reason: "invalid", source: "mqtt", device: "mast-3" };
+  view.quarantined = [
+    { ...known, detail: "not JSON", via: "telemetry/\u001b[2J", head: '{"t":\u009b2J\n' },
+    { ...known, detail: "not UTF-8", via: "telemetry/mast-3", head: "B\ufffd", hex: `42ff${"00".repeat(254)}` },
+    { ...known, detail: "", via: "telemetry/mast-3", head: "" },
+  ];
+  const zeros = "00 ".repeat(46).trim();
+  assert.equal(
+    await run(["quarantine", "--url", url]),
+    `at                        reason   source  device  via
+2026-07-01T12:00:00.000Z  invalid  mqtt    mast-3  telemetry/mast-3
+2026-07-01T12:00:00.000Z  invalid  mqtt    mast-3  telemetry/mast-3
+    not UTF-8
+    42 ff ${zeros}  |B${".".repeat(47)}| … (256 bytes with --json)
+2026-07-01T12:00:00.000Z  invalid  mqtt    mast-3  telemetry/\\u001b[2J
+    not JSON
+    {"t":\\u009b2J\\u000a
+`,
+  );
+  const limited = await run(["quarantine", "--url", url, "--limit", "1"]);
+  assert.match(limited, /^at .*\n2026.*mast-3\nThere are more: --limit 3\n$/);
+  const said = await run(["quarantine", "--url", url, "--json"]);
+  assert.doesNotMatch(said.replaceAll("\n", ""), /\p{Cc}/u);
+  const { kept, quarantine } = JSON.parse(said);
+  assert.deepEqual([kept, quarantine.at(-1).head, quarantine.at(-1).hex], [3, '{"t":\u009b2J\n', null]);
+  await assert.rejects(run(["quarantine", "--url", url, "--limit", "101"]), /a whole number from 1 to 100/);
+});
+
+test("quarantine without a daemon says that only its memory has it, and where refusals are besides", async () => {
+  const nobody = `http://127.0.0.1:${await freePort()}`;
+  await assert.rejects(run(["quarantine", "--url", nobody]), (error: GatewayError) => {
+    assert.match(error.message, /memory only, and the daemon does not answer at http/);
+    return withCode("DAEMON_NEEDED", /journalctl -u summit-edge -g 'reading refused'/)(error);
+  });
 });
 
 test("status says it loudly when the books do not balance", async () => {
@@ -324,6 +370,13 @@ test("a replay that is interrupted, refused or ended by the daemon is a failure 
 });
 
 test("every command explains itself", async () => {
-  for (const command of [["status"], ["outbox"], ["outbox", "peek"], ["dead-letters"], ["dead-letters", "drop"]])
+  for (const command of [
+    ["status"],
+    ["outbox"],
+    ["outbox", "peek"],
+    ["quarantine"],
+    ["dead-letters"],
+    ["dead-letters", "drop"],
+  ])
     await assert.rejects(run([...command, "--help"]), { exitCode: 0 });
 });

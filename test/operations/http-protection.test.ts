@@ -147,7 +147,7 @@ test("where keys are asked for, each route wants its scope, and probes and pages
   const [read, write, admin] = await Promise.all([keyOf("r", "read"), keyOf("w", "write"), keyOf("a", "admin")]);
   for (const path of ["/healthz", "/readyz", "/", "/docs"]) assert.equal((await call(path)).status, 200, path);
   const readable = ["/health", "/metrics", "/openapi.json", "/api/v1/status", "/api/v1/outbox", "/api/v1/outbox/peek"];
-  for (const path of [...readable, "/api/v1/dead-letters", "/api/v1/outbox/replay"]) {
+  for (const path of [...readable, "/api/v1/dead-letters", "/api/v1/quarantine", "/api/v1/outbox/replay"]) {
     const refused = await call(path);
     assertProblem(refused, "KEY_REQUIRED");
     assert.equal(refused.headers["www-authenticate"], 'Bearer realm="summit-edge"');
@@ -316,6 +316,7 @@ test("an address that knows other methods answers 405 and lists them; one that t
   assert.equal(put.headers.allow, "GET, HEAD");
   assert.equal((await call("/api/v1/outbox/replay", { method: "PATCH" })).headers.allow, "POST, GET, HEAD, DELETE");
   assert.equal((await call("/api/v1/dead-letters/some-id", { method: "DELETE" })).headers.allow, "GET, HEAD");
+  assert.equal((await call("/api/v1/quarantine", { method: "DELETE" })).headers.allow, "GET, HEAD");
   assert.equal((await call(REQUEUE, { method: "PROPFIND" })).status, 405);
   assertProblem(await call("/api/v2/status"), "RESOURCE_NOT_FOUND");
   assertProblem(await call("/healthzz", { method: "POST" }), "RESOURCE_NOT_FOUND");

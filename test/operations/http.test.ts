@@ -7,6 +7,8 @@ import { Ajv } from "ajv";
 import { pino } from "pino";
 import { GatewayError } from "#src/kernel/errors.js";
 import { HttpServer } from "#src/operations/http.js";
+import { MAX_QUARANTINE } from "#src/operations/schemas.js";
+import { QUARANTINE_CAPACITY, type QuarantineEntry } from "#src/sources/quarantine.js";
 import { httpConfig } from "../support/http-config.ts";
 import { MemoryPort } from "../support/memory-port.ts";
 import { deadLetter, MemoryGatewayView, storedReading } from "../support/memory-view.ts";
@@ -157,9 +159,38 @@ test("dead letters are listed page by page, shown, requeued and dropped", async 
   assert.equal(view.deadLetters.length, 0);
 });
 
+const refusal = (at: number, changes: Partial<QuarantineEntry> = {}): QuarantineEntry => ({
+  at,
+  reason: "invalid",
+  detail: "not UTF-8",
+  source: "mqtt",
+  via: "telemetry/mast-3",
+  device: "mast-3",
+  head: "\u0001\ufffd",
+  hex: "01ff",
+  ...changes,
+});
+
+test("what was refused last is listed, newest first and bounded, with its bytes where it is no text", async () => {
+  assert.deepEqual((await get("/api/v1/quarantine")).json, { kept: 0, quarantine: [] });
+  const { hex: _, ...text } = refusal(1_000, { detail: "not JSON: …", head: "{" });
+  view.quarantined = [text, refusal(2_000), ...Array.from({ length: 98 }, () => refusal(3_000))];
+  assert.equal((await get("/api/v1/quarantine")).json.quarantine.length, 20);
+  const { kept, quarantine } = (await get("/api/v1/quarantine?limit=100")).json;
+  assert.deepEqual([kept, quarantine.length], [100, 100]);
+  assert.deepEqual(quarantine.slice(-2), [
+    { ...refusal(0), at: "1970-01-01T00:00:02.000Z" },
+    { ...text, at: "1970-01-01T00:00:01.000Z", hex: null },
+  ]);
+  for (const limit of [0, 101, "x"])
+    assertProblem(await get(`/api/v1/quarantine?limit=${limit}`), 400, "VALIDATION_FAILED");
+  assert.equal(MAX_QUARANTINE, QUARANTINE_CAPACITY, "all that is kept can be asked for");
+});
+
 test("what every route answers is what the OpenAPI document says", async () => {
   view.readings = [storedReading(1)];
   view.deadLetters = [deadLetter(1)];
+  view.quarantined = [refusal(0)];
   view.facts.conditions = [{ component: "mqtt", code: "c", severity: "degraded", detail: "d", since: 0 }];
   view.facts.uplink = { ...view.facts.uplink, lastFailure: { at: 0, code: "timeout", detail: "d" } };
   const port = new MemoryPort("mast");

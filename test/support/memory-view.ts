@@ -18,6 +18,7 @@ import type {
 } from "#src/operations/view.js";
 import type { WearView } from "#src/operations/wear.js";
 import type { Ledger } from "#src/outbox/ledger.js";
+import type { QuarantineEntry } from "#src/sources/quarantine.js";
 
 const NOON = Date.UTC(2026, 6, 1, 12);
 
@@ -114,6 +115,7 @@ export class MemoryGatewayView implements GatewayView {
 
   readings: StoredReading[] = [];
   deadLetters: DeadLetter[] = [];
+  quarantined: QuarantineEntry[] = [];
   /** Set to make every call of `outboxAdmin` fail. */
   fault: Error | undefined;
 
@@ -121,6 +123,7 @@ export class MemoryGatewayView implements GatewayView {
   alive = () => this.facts.alive;
   ledger = () => this.facts.ledger;
   refused = () => this.facts.refused;
+  quarantine = () => this.quarantined;
   outbox = () => this.facts.outbox;
   uplink = () => this.facts.uplink;
   sources = () => this.facts.sources;

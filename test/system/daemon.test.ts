@@ -144,6 +144,7 @@ test("healthz, readyz, problems and the pages answer as the contract says", asyn
     ["GET", "/nowhere", 404],
     ["GET", "/api/v1/nowhere", 404],
     ["POST", "/api/v1/status", 405],
+    ["DELETE", "/api/v1/quarantine", 405],
     ["GET", "/api/v1/dead-letters/018f0000-0000-7000-8000-000000000000", 404],
     ["GET", "/api/v1/outbox/peek?limit=0", 400],
     ["GET", "/api/v1/dead-letters?limit=x", 400],
@@ -168,6 +169,7 @@ test("healthz, readyz, problems and the pages answer as the contract says", asyn
     "/api/v1/status",
     "/api/v1/outbox",
     "/api/v1/dead-letters",
+    "/api/v1/quarantine",
   ])
     assert.ok(api.paths[path], path);
 });

@@ -23,6 +23,7 @@ const PATHS = [
   "/metrics",
   "/api/v1/status",
   "/api/v1/dead-letters",
+  "/api/v1/quarantine",
 ];
 
 /** What nobody may see, and where it was put. */
@@ -129,6 +130,7 @@ async function seen({ daemon, folder, said }: World): Promise<[where: string, te
     ["doctor", "--json"],
     ["status"],
     ["dead-letters", "list"],
+    ["quarantine"],
     ["audit", "list", "--json"],
   ]) {
     const { stdout, stderr } = await summitEdge([...command, ...config]);
