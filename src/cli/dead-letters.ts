@@ -24,7 +24,9 @@ export function addDeadLettersCommand(program: Command, terminal: Terminal = pro
   const group = program.command("dead-letters").description("readings that fusion refused for good, with the reason");
   addList(group, terminal);
   addShow(group, terminal);
-  const requeue = group.command("requeue").description("send them again: they wait as if they had just come in");
+  const requeue = group
+    .command("requeue")
+    .description("send them again: each in its old place by the order of acceptance, and with its outbox.maxAge anew");
   addSelecting(requeue, "requeue", terminal);
   const drop = group.command("drop").description("forget them for good; the ledger keeps counting them");
   addSelecting(drop.option("--yes", "with --all: really drop every one"), "drop", terminal);

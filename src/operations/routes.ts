@@ -146,7 +146,10 @@ function addDeadLetterRoutes(register: Register, { outboxAdmin: { deadLetters } 
       {
         method: "POST",
         url: `/api/v1/dead-letters/${action}`,
-        summary: action === "requeue" ? "Sends them again." : "Forgets them for good.",
+        summary:
+          action === "requeue"
+            ? "Sends them again, each in its old place by the order of acceptance."
+            : "Forgets them for good.",
         schema: { body: schemas.selection },
         answer: schemas.selectionResult,
       },

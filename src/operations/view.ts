@@ -244,7 +244,10 @@ export interface DeadLetterAdmin {
   /** At most `limit` (1..1000), those after the cursor `after` (a page's `next`); `undefined` where it is none. */
   list(query: { readonly limit: number; readonly after?: string }): Promise<DeadLetterPage | undefined>;
   show(id: string): Promise<DeadLetter | undefined>;
-  /** Back to waiting: the fate changes from dead-lettered to pending. `by`: who asks, for the audit trail. */
+  /**
+   * Back to waiting, in its old place by the order of acceptance: the fate changes from dead-lettered to pending, and its age
+   * begins anew. `by`: who asks, for the audit trail.
+   */
   requeue(selection: Selection, by?: string): Promise<SelectionResult>;
   /** Forgets the readings for good; their fate stays dead-lettered. */
   drop(selection: Selection, by?: string): Promise<SelectionResult>;

@@ -281,11 +281,12 @@ test("a refused reading is kept with its reason, comes back when requeued, and s
   const [letter] = await outbox.deadLettersOf(readings[1]?.id ?? "");
   assert.equal(letter?.code, "bad-units");
   assert.equal(letter?.problem, '{"title":"t"}');
+  await committed(outbox, [observation()]);
   assert.deepEqual(await outbox.requeue([readings[1]?.id ?? "", "nobody"]), { changed: 1, unknown: ["nobody"] });
-  assert.deepEqual([outbox.ledger().pending, outbox.ledger().deadLettered], [1, 1]);
+  assert.deepEqual([outbox.ledger().pending, outbox.ledger().deadLettered], [2, 1]);
   const again = await leased(outbox);
   assert.equal(sent(again).replayed, true);
-  assert.equal(sent(again).observations[0]?.id, readings[1]?.id);
+  assert.equal(sent(again).observations[0]?.id, readings[1]?.id, "it keeps its place before what was accepted later");
   assert.deepEqual(await outbox.drop("all"), { changed: 1, unknown: [] });
   assert.deepEqual([outbox.ledger().deadLettered, outbox.books().deadLetters], [1, 0]);
   assert.equal(imbalance(outbox.ledger()), 0);
