@@ -46,6 +46,7 @@ export function examine(config: Config, sound: Soundness): Verdict {
   ];
   const warnings = [
     ...(sound(["mqtt", "anonymous"]) && mqtt.anonymous === "always" ? listeners.flatMap(openListener) : []),
+    ...(["anonymous", "listeners", "passwordFile"].every((key) => sound(["mqtt", key])) ? closedToAll(mqtt) : []),
     ...ports.flatMap(([port, index]) =>
       pollingDoubts(port).map(({ path, message }) => ({ path: ["serial", index, ...path], message })),
     ),
@@ -183,4 +184,13 @@ function openListener([{ bind, tls }, index]: Item<ListenerConfig>): Finding[] {
   if (isLoopback(bind) || tls?.clientCertificate === "required") return [];
   const message = `with \`anonymous: always\` whoever reaches ${bind} may publish readings`;
   return [{ path: ["mqtt", "listeners", index], message }];
+}
+
+/** Whether the broker listens, and nobody has a way to log in. */
+function closedToAll({ anonymous, listeners, passwordFile }: MqttConfig): Finding[] {
+  if (anonymous !== "never" || passwordFile !== undefined || listeners.length === 0) return [];
+  if (listeners.some(({ tls }) => tls !== undefined && tls.clientCertificate !== "none")) return [];
+  const message =
+    "nobody can log in: set `mqtt.passwordFile` and add devices to it (`summit-edge devices add`), or `tls.caFile` and `tls.clientCertificate` of a listener";
+  return [{ path: ["mqtt", "anonymous"], message }];
 }

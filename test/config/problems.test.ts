@@ -241,6 +241,36 @@ describe("a valid configuration", () => {
     );
   });
 
+  test("is warned about a broker that listens and lets nobody log in, and only about such a one", async (t) => {
+    const told = async (mqtt: string) =>
+      (await load(t, `mqtt: { anonymous: ${mqtt} }`)).warnings.filter(({ path }) => path === "mqtt.anonymous");
+    const tls = "certFile: /a, keyFile: /b, caFile: /c";
+    for (const closed of [
+      "never",
+      "never, aclFile: /acl",
+      `never, listeners: [{ bind: '::', port: 1, tls: { ${tls}, clientCertificate: none } }]`,
+    ]) {
+      const [warning] = await told(closed);
+      assert.match(
+        warning?.message ?? "",
+        /^nobody can log in: set `mqtt\.passwordFile`.*devices add.*clientCertificate/,
+        closed,
+      );
+      assert.equal(warning?.line, 1);
+    }
+    for (const open of [
+      "loopback",
+      "never, passwordFile: /p",
+      "never, passwordFile: '$\u007bCREDENTIALS_DIRECTORY}/passwords'",
+      "never, listeners: []",
+      ...["required", "optional"].map(
+        (asked) =>
+          `never, listeners: [{ bind: '::', port: 1 }, { bind: '::', port: 2, tls: { ${tls}, clientCertificate: ${asked} } }]`,
+      ),
+    ])
+      assert.deepEqual(await told(open), [], open);
+  });
+
   test("may open the HTTP API to a network with TLS, and needs no TLS on loopback in any spelling", async (t) => {
     const open = await load(t, "http: { bind: 0.0.0.0, tls: { certFile: /a, keyFile: /b } }");
     assert.equal(open.config.http.tls?.certFile, "/a");
