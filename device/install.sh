@@ -185,7 +185,7 @@ start_service() {
   say "==> Start"
   run systemctl enable summit-edge.service
   run systemctl restart summit-edge.service
-  say "    see how it is: summit-edge status"
+  say "    see how it is: sudo summit-edge status"
 }
 
 uninstall() {

@@ -3,6 +3,8 @@ import type { Command } from "commander";
 import { environment } from "../config/environment.ts";
 import { opensLocalSocket } from "../config/http-access.ts";
 import { loadConfig } from "../config/load.ts";
+import { ConfigError } from "../config/problem.ts";
+import type { Config } from "../config/schema.ts";
 import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 import { localSocketPath } from "../kernel/socket-address.ts";
 import { auditedOutbox } from "../operations/audit/audited.ts";
@@ -78,7 +80,7 @@ export async function daemonAddress(options: DaemonOptions, terminal: Asker): Pr
   if (options.url !== undefined) return { url: parsedUrl(options.url), ...opened };
   const config = configOf(options, terminal);
   if (config === undefined) return { url: new URL(`http://${DEFAULT_BIND}:${DEFAULT_PORT}`), ...opened };
-  const { http, gateway } = await loadConfig(config, terminal.env);
+  const { http, gateway } = await configForAsking(config, terminal);
   const url = new URL(`${http.tls === undefined ? "http" : "https"}://${reachable(http.bind)}:${http.port}`);
   if (key === undefined && opensLocalSocket(http)) return { url, socket: localSocketPath(gateway.dataDir) };
   if (http.port !== 0) return { url, ...opened };
@@ -89,6 +91,17 @@ export async function daemonAddress(options: DaemonOptions, terminal: Asker): Pr
     message,
     hint: "Give its address, whose port stands in its log (HTTP API is open): --url http://127.0.0.1:PORT",
   });
+}
+
+/** The running daemon tells on loopback what its configuration's file, which is not for everybody, is only asked the way to. */
+async function configForAsking(file: string, { env }: Asker): Promise<Config> {
+  try {
+    return await loadConfig(file, env);
+  } catch (error) {
+    if (!(error instanceof ConfigError) || codeOf(error.cause) !== "EACCES") throw error;
+    const ask = `Or ask the running gateway at its address: --url http://${DEFAULT_BIND}:${DEFAULT_PORT} (its http.port).`;
+    throw new ConfigError(file, error.problems, { hint: `${error.hint} ${ask}`, cause: error.cause });
+  }
 }
 
 function parsedUrl(text: string): URL {

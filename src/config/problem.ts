@@ -35,18 +35,27 @@ export function problemText(problem: Problem): string {
   return [...parts.filter((part) => part !== ""), problem.message].join(": ");
 }
 
+/** Where the file itself is the trouble: what to do instead of mending what stands in it, and what the system said. */
+export interface FileTrouble {
+  readonly hint?: string;
+  readonly cause?: unknown;
+}
+
 /** An invalid configuration, with everything that is wrong with it, in the order of the file. */
 export class ConfigError extends GatewayError {
   readonly problems: readonly Problem[];
 
-  constructor(file: string, problems: readonly Problem[]) {
+  constructor(file: string, problems: readonly Problem[], { hint, cause }: FileTrouble = {}) {
     const sorted = [...problems].sort((a, b) => (a.line ?? Number.MAX_VALUE) - (b.line ?? Number.MAX_VALUE));
     const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
     super({
       code: "CONFIG_INVALID",
       op: "config.load",
       message: [`${file} has ${count}`, ...sorted.map((problem) => `  ${problemText(problem)}`)].join("\n"),
-      hint: `Mend what is listed; \`summit-edge config check --config ${file}\` looks again, and \`summit-edge config schema\` says what may stand there.`,
+      hint:
+        hint ??
+        `Mend what is listed; \`summit-edge config check --config ${file}\` looks again, and \`summit-edge config schema\` says what may stand there.`,
+      cause,
     });
     this.name = "ConfigError";
     this.problems = sorted;

@@ -9,6 +9,8 @@ import type { Path } from "./schema-node.ts";
 const MAX_FILE_BYTES = 1024 * 1024;
 /** Nodes that aliases may stand for before a file is taken for an alias bomb. */
 const MAX_ALIASES = 100;
+/** An installed configuration may hold secrets: nobody is to open it to all because a command asked for it. */
+const NOT_FOR_ALL = "It is for root and the daemon's user: run the command with sudo, or as that user.";
 
 export interface YamlFile {
   /** What the file says; an empty file says `undefined`. */
@@ -54,10 +56,10 @@ async function readText(file: string): Promise<string> {
   try {
     for await (const chunk of createReadStream(file, { end: MAX_FILE_BYTES })) chunks.push(chunk);
   } catch (thrown) {
-    const reason = { ENOENT: "there is no such file", EACCES: "permission denied", EISDIR: "it is a folder" }[
-      codeOf(thrown) ?? ""
-    ];
-    throw new ConfigError(file, [{ path: "", message: `cannot be read: ${reason ?? messageOf(thrown)}` }]);
+    const code = codeOf(thrown) ?? "";
+    const reason = { ENOENT: "there is no such file", EACCES: "permission denied", EISDIR: "it is a folder" }[code];
+    const problem = { path: "", message: `cannot be read: ${reason ?? messageOf(thrown)}` };
+    throw new ConfigError(file, [problem], { cause: thrown, ...(code === "EACCES" && { hint: NOT_FOR_ALL }) });
   }
   const bytes = Buffer.concat(chunks);
   if (bytes.length > MAX_FILE_BYTES)
