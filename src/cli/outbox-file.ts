@@ -6,8 +6,10 @@ import type { Config } from "../config/schema.ts";
 import type { AuditEvent } from "../kernel/audit.ts";
 import { bootId } from "../kernel/boot.ts";
 import { codeOf, GatewayError } from "../kernel/errors.ts";
+import type { Held, Restored } from "../outbox/backup.ts";
 import type { VerifyReport } from "../outbox/verify.ts";
 import { configFile, configOption } from "./config-file.ts";
+import { pasteable } from "./failure.ts";
 import { count, json, printable, table } from "./format.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -17,6 +19,10 @@ interface FileOptions {
 }
 interface BackupOptions extends FileOptions {
   readonly overwrite?: true;
+}
+
+interface RestoreOptions extends FileOptions {
+  readonly yes?: true;
 }
 
 const PROGRESS_EVERY_BLOCKS = 100;
@@ -34,7 +40,11 @@ export function addOutboxFileCommands(outbox: Command, terminal: Terminal): void
     .action((file: string, options: BackupOptions) => backup(file, options, terminal));
   withFileOptions(outbox.command("restore <file>"))
     .description("put a copy in the outbox's place, and keep what was there beside it; the daemon must not run")
-    .action((file: string, options: FileOptions) => restore(file, options, terminal));
+    .option(
+      "--yes",
+      "also where the outbox in place holds waiting readings or dead letters: they are kept, and not sent",
+    )
+    .action((file: string, options: RestoreOptions) => restore(file, options, terminal));
 }
 
 function withFileOptions(command: Command): Command {
@@ -68,19 +78,25 @@ async function backup(target: string, options: BackupOptions, terminal: Terminal
   mustBeWhole(report, `${target} was left as it was; what could be copied is in the file named above. ${DAMAGED_HINT}`);
 }
 
-async function restore(source: string, options: FileOptions, terminal: Terminal): Promise<void> {
+async function restore(source: string, options: RestoreOptions, terminal: Terminal): Promise<void> {
   const { file, config } = await placeOf(options, terminal);
-  const { restore: put } = await import("../outbox/backup.ts");
+  const { restore: put, heldText } = await import("../outbox/backup.ts");
   const { DataDirLock } = await import("../outbox/data-dir-lock.ts");
   const lock = DataDirLock.acquire(config.gateway.dataDir);
   try {
     const store = { file, maxBytes: config.outbox.maxBytes, bootId: bootId() };
-    const restored = put(resolve(source), store, progressOn(terminal, options).onProgress);
+    const leaveHeld = options.yes === true;
+    const restored = put(resolve(source), store, { leaveHeld, ...progressOn(terminal, options) });
     endProgress(terminal, options);
-    const { pending, setAside } = restored;
-    const detail = { pending, ...(setAside !== null && { setAside: basename(setAside) }) };
+    const { pending, setAside, left } = restored;
+    const detail = {
+      pending,
+      ...(setAside !== null && { setAside: basename(setAside) }),
+      ...(left?.pending && { leftWaiting: left.pending }),
+      ...(left?.deadLetters && { leftDeadLetters: left.deadLetters }),
+    };
     await tell(config, terminal, { action: "outbox.restored", subject: resolve(source), detail });
-    terminal.write(options.json ? json(restored, 2) : restoredText(source, restored));
+    terminal.write(options.json ? json(restored, 2) : restoredText(source, restored, options, heldText));
   } finally {
     lock.release();
   }
@@ -154,8 +170,24 @@ function mustBeWhole({ ok, file, problemCount }: VerifyReport, hint = DAMAGED_HI
 
 function restoredText(
   source: string,
-  { pending, setAside, nextSeq }: { pending: number; setAside: string | null; nextSeq: number },
+  { pending, setAside, left, nextSeq }: Restored,
+  { config }: FileOptions,
+  heldText: (held: Held) => string,
 ): string {
   const kept = setAside === null ? "" : `What was there is kept as ${setAside}.\n`;
-  return `${source} is the outbox now: ${count(pending)} readings wait, sequence numbers go on from ${nextSeq}.\n${kept}What has been delivered since the copy was made is sent once more, with the ids it had.\n`;
+  const held = setAside === null || left === null ? "" : leftText(setAside, left, heldText);
+  const text = `${source} is the outbox now: ${count(pending)} readings wait, sequence numbers go on from ${nextSeq}.\n${kept}${held}What has been delivered since the copy was made is sent once more, with the ids it had.\n`;
+  return pasteable(text, config === undefined ? [] : ["--config", config]);
+}
+
+/** How to send what was left in the file that is no outbox any more. */
+function leftText(setAside: string, left: Held, heldText: (held: Held) => string): string {
+  if (left.pending === 0 && left.deadLetters === 0) return "";
+  const what =
+    left.pending === null ? "It cannot be read, and may hold readings that wait" : `It holds ${heldText(left)}`;
+  const how =
+    left.pending === null
+      ? "summit-edge outbox verify FILE looks at it, and put in the outbox's place by hand it is salvaged by the daemon"
+      : `once nothing waits in the new outbox (summit-edge outbox stats), stop the gateway, summit-edge outbox restore ${setAside}, and start it`;
+  return `${what}, which nobody sends now: ${how}.\n`;
 }

@@ -9,6 +9,7 @@ import { GatewayError, messageOf } from "../kernel/errors.ts";
 import { highestSeq } from "./audit.ts";
 import { damagedOutbox, isDamageAtOpen } from "./file-check.ts";
 import { noteClosed, readState } from "./file-state.ts";
+import type { Ledger } from "./ledger.ts";
 import { finishReplacement, remove, replace } from "./set-aside.ts";
 import { Store, type StoreOptions } from "./store.ts";
 import { faultSeenIn, type VerifyOptions, type VerifyReport, verify } from "./verify.ts";
@@ -69,43 +70,78 @@ export interface Restored {
   readonly pending: number;
   /** Where the files that were there are kept; `null` where there were none. */
   readonly setAside: string | null;
+  /** What is kept there and waits in no outbox any more; `null` where there were no files. */
+  readonly left: Held | null;
   readonly nextSeq: number;
+}
+
+/** What an outbox holds that is still to become of something; `null`: its file cannot be read, so nobody knows. */
+export interface Held {
+  readonly pending: number | null;
+  readonly deadLetters: number | null;
+}
+
+export interface RestoreOptions {
+  /** Put the copy in place also of an outbox that holds readings which wait, or dead letters, or may hold some. */
+  readonly leaveHeld: boolean;
+  readonly onProgress?: VerifyOptions["onProgress"];
 }
 
 /**
  * Puts a copy in the outbox's place. Only for whoever holds the dataDir's lock. What was there is kept; the restored file is an
  * outbox of its own, and gives no sequence number that either of them has given.
- * @throws GatewayError OUTBOX_MISSING, OUTBOX_UNREADABLE, BACKUP_DAMAGED, OUTBOX_TOO_NEW
+ * @throws GatewayError OUTBOX_MISSING, OUTBOX_UNREADABLE, BACKUP_DAMAGED, OUTBOX_TOO_NEW, OUTBOX_HOLDS_READINGS (without `leaveHeld`)
  */
-export function restore(
-  source: string,
-  options: StoreOptions,
-  onProgress: VerifyOptions["onProgress"] = undefined,
-): Restored {
+export function restore(source: string, options: StoreOptions, { leaveHeld, onProgress }: RestoreOptions): Restored {
   const { file } = options;
   if (!existsSync(source))
     throw missing("outbox.restore", source, "Check the name; summit-edge outbox backup FILE makes such a copy.");
+  const fault = faultSeenIn(source);
+  if (fault !== undefined) throw damagedBackup(source, fault);
   finishReplacement(file);
-  const there = existsSync(file);
-  const present = there ? highestIn(file) : 0;
+  const present = existsSync(file) ? stateOf(file) : undefined;
+  if (present !== undefined && !leaveHeld) mustHoldNothing(file, present.held);
   const fresh = `${file}.fresh`;
   remove(fresh);
   try {
     takeOver(source, fresh);
-    const report = adopt(fresh, options, present, onProgress);
+    const report = adopt(fresh, options, present?.highestSeq ?? 0, onProgress);
     giveToFolderOwner(fresh);
     const aside = replace(file, fresh, "replaced", undefined);
     noteClosed(file, report.known);
-    return { pending: report.pending, setAside: there ? aside : null, nextSeq: report.known.lastSeq + 1 };
+    const kept = present === undefined ? { setAside: null, left: null } : { setAside: aside, left: present.held };
+    return { pending: report.pending, ...kept, nextSeq: report.known.lastSeq + 1 };
   } finally {
     remove(fresh);
   }
 }
 
+function mustHoldNothing(file: string, held: Held): void {
+  if (held.pending === 0 && held.deadLetters === 0) return;
+  const unknown = held.pending === null;
+  throw new GatewayError({
+    code: "OUTBOX_HOLDS_READINGS",
+    op: "outbox.restore",
+    message: unknown
+      ? `the outbox ${file} cannot be read, and may hold readings that wait, and dead letters: nothing was changed`
+      : `the outbox ${file} holds ${heldText(held)}, which would be in no outbox any more: nothing was changed`,
+    hint: `${
+      unknown
+        ? "Start the gateway, which salvages what can be read, and sends it."
+        : "Start the gateway and let it send what waits (summit-edge outbox stats); summit-edge dead-letters list shows what was refused."
+    } Or say --yes: the file is kept beside the new one, and summit-edge outbox restore can put it back.`,
+  });
+}
+
+/** Of what is known: `12 waiting readings and 1 dead letter`, without what there is none of. */
+export function heldText({ pending, deadLetters }: Held): string {
+  const waiting = pending === 1 ? "1 waiting reading" : `${pending} waiting readings`;
+  const letters = deadLetters === 1 ? "1 dead letter" : `${deadLetters} dead letters`;
+  return [...(pending ? [waiting] : []), ...(deadLetters ? [letters] : [])].join(" and ");
+}
+
 /** A copy with an identity of its own still to be given. */
 function takeOver(source: string, fresh: string): void {
-  const fault = faultSeenIn(source);
-  if (fault !== undefined) throw damagedBackup(source, fault);
   try {
     copy(source, fresh);
     const db = new Database(fresh);
@@ -131,7 +167,7 @@ function adopt(fresh: string, options: StoreOptions, present: number, onProgress
   }
   const report = verify(fresh, { inUse: false, ...(onProgress !== undefined && { onProgress }) });
   if (!report.ok) throw damagedBackup("the copy", report.problems[0] ?? "");
-  return { known, pending: known.ledgers.reduce((sum, { pending }) => sum + pending, 0) };
+  return { known, pending: pendingOf(known.ledgers) };
 }
 
 function copy(from: string, to: string): void {
@@ -143,19 +179,23 @@ function copy(from: string, to: string): void {
   }
 }
 
-/** The highest sequence number that the file in place has given away, as far as can be known. */
-function highestIn(file: string): number {
+/** What the file in place holds, and the highest sequence number that it has given away, as far as can be known. */
+function stateOf(file: string): { held: Held; highestSeq: number } {
   try {
     const store = new Store({ file, readOnly: true, maxBytes: 0, bootId: "" });
     try {
-      return highestSeq(store);
+      const pending = pendingOf(store.ledgers());
+      return { held: { pending, deadLetters: store.countDeadLetters() }, highestSeq: highestSeq(store) };
     } finally {
       store.close();
     }
   } catch {
-    return (readState(file)?.known?.lastSeq ?? 0) + UNKNOWN_MARGIN;
+    const highest = (readState(file)?.known?.lastSeq ?? 0) + UNKNOWN_MARGIN;
+    return { held: { pending: null, deadLetters: null }, highestSeq: highest };
   }
 }
+
+const pendingOf = (ledgers: readonly Ledger[]): number => ledgers.reduce((sum, { pending }) => sum + pending, 0);
 
 function missing(op: string, file: string, hint: string): GatewayError {
   return new GatewayError({ code: "OUTBOX_MISSING", op, message: `there is no file ${file}`, hint });
