@@ -70,6 +70,16 @@ test("a machine gets the program, what it needs to run and nothing else", () => 
   assert.equal(mode(installed("etc/summit-edge/secrets")), "700");
 });
 
+test("what the README says to install is what the line before has packaged", () => {
+  const { version } = JSON.parse(readFileSync(join(projectRoot, "package.json"), "utf8"));
+  const [, packaged, named] =
+    /npm run package +# (\S+\.deb):.*\nsudo apt install (\S+)\n/.exec(
+      readFileSync(join(projectRoot, "README.md"), "utf8"),
+    ) ?? [];
+  assert.equal(packaged, `dist-packages/summit-edge_${version}_amd64.deb`);
+  assert.equal(named, `./${packaged}`);
+});
+
 test("the service runs the Node.js that is there", () => {
   install();
   const unit = readFileSync(installed("etc/systemd/system/summit-edge.service"), "utf8");

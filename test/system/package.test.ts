@@ -131,7 +131,10 @@ describe("the Debian package", { skip: noDebianRoot() }, () => {
 
   it("installs the program with its user, and does not start before it knows where to send", () => {
     const output = succeeds(root.run("dpkg", "--configure", "summit-edge"));
-    assert.match(output, /not started.*\n.*set uplink\.url.*\n.*config check\n.*systemctl enable --now summit-edge/);
+    assert.match(
+      output,
+      /not started.*\n.*set uplink\.url.*\n.*config check\n.*systemctl enable --now summit-edge\n.*sudo summit-edge status/,
+    );
     assert.equal(existsSync(inRoot(ENABLED)), false);
     assert.equal(succeeds(root.run("summit-edge", "--version")).trim(), OLD);
     assert.match(succeeds(root.run("summit-edge", "config", "check")), /uplink\.url: is not set/);
