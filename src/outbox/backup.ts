@@ -1,7 +1,7 @@
 /**
  * Copies of the outbox, and the way back. A copy is one consistent moment in one file; nothing half-made or damaged ever has its name.
  */
-import { existsSync } from "node:fs";
+import { closeSync, existsSync, openSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import Database from "better-sqlite3";
 import { giveToFolderOwner, renameDurably, sync } from "../kernel/durable-file.ts";
@@ -16,6 +16,8 @@ import { faultSeenIn, type VerifyOptions, type VerifyReport, verify } from "./ve
 
 /** Sequence numbers that a file which could not be read may have given away since its last start. */
 const UNKNOWN_MARGIN = 1_000_000_000;
+/** Of a copy: for its owner alone, as the audit trail's export is. */
+const READINGS_MODE = 0o600;
 
 /**
  * Copies the outbox at `file` to `target`, with the daemon running or not (`inUse`), and verifies the copy. Durable once it has returned.
@@ -44,6 +46,8 @@ export function backup(
   remove(partial);
   const { onProgress } = options;
   try {
+    // Made before it is filled: readings are nobody's but the gateway's, whatever the folder lets through.
+    closeSync(openSync(partial, "wx", READINGS_MODE));
     copy(file, partial);
     sync(partial);
     const report = verify(partial, { inUse: false, ...(onProgress !== undefined && { onProgress }) });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import Database from "better-sqlite3";
 import { backup, restore } from "#src/outbox/backup.js";
@@ -109,6 +109,18 @@ test("a copy that is made while the outbox is in use is whole, of one moment, an
   assert.throws(() => backup(file, file, OVER), { code: "BACKUP_EXISTS" });
   assert.equal(backup(file, copy, { ...OVER, inUse: true }).readings, waiting.size + 2);
   closeEngine(opened);
+});
+
+test("a copy is its owner's alone, also in a folder that is everybody's and in the place of one that was not", async (t) => {
+  const { file, copy } = await filled(t);
+  chmodSync(dirname(copy), 0o755);
+  const umask = process.umask(0);
+  t.after(() => process.umask(umask));
+  assert.equal(backup(file, copy, NEW).ok, true);
+  assert.equal(statSync(copy).mode & 0o777, 0o600);
+  chmodSync(copy, 0o644);
+  backup(file, copy, OVER);
+  assert.equal(statSync(copy).mode & 0o777, 0o600);
 });
 
 test("a restored copy delivers what it holds, as an outbox of its own whose numbers go on above both", async (t) => {
