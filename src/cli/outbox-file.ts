@@ -58,6 +58,8 @@ async function verify(named: string | undefined, options: FileOptions, terminal:
   const place = file === undefined || options.config !== undefined ? await placeOf(options, terminal) : undefined;
   const wanted = file ?? place?.file ?? "";
   const { verify: look } = await import("../outbox/verify.ts");
+  // The outbox in its place is one, whatever somebody has written over it: the daemon salvages it.
+  if (wanted !== place?.file) (await import("../outbox/file-check.ts")).mustBeOutbox("outbox.verify", wanted);
   const inUse = place !== undefined && wanted === place.file && (await isInUse(place.config.gateway.dataDir));
   const progress = progressOn(terminal, options);
   const report = look(wanted, { inUse, ...progress });

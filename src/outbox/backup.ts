@@ -7,7 +7,7 @@ import Database from "better-sqlite3";
 import { giveToFolderOwner, renameDurably, sync } from "../kernel/durable-file.ts";
 import { GatewayError, messageOf } from "../kernel/errors.ts";
 import { highestSeq } from "./audit.ts";
-import { damagedOutbox, isDamageAtOpen } from "./file-check.ts";
+import { damagedOutbox, isDamageAtOpen, mustBeOutbox } from "./file-check.ts";
 import { noteClosed, readState } from "./file-state.ts";
 import type { Ledger } from "./ledger.ts";
 import { finishReplacement, remove, replace } from "./set-aside.ts";
@@ -94,12 +94,13 @@ export interface RestoreOptions {
 /**
  * Puts a copy in the outbox's place. Only for whoever holds the dataDir's lock. What was there is kept; the restored file is an
  * outbox of its own, and gives no sequence number that either of them has given.
- * @throws GatewayError OUTBOX_MISSING, OUTBOX_UNREADABLE, BACKUP_DAMAGED, OUTBOX_TOO_NEW, OUTBOX_HOLDS_READINGS (without `leaveHeld`)
+ * @throws GatewayError OUTBOX_MISSING, NOT_AN_OUTBOX, OUTBOX_UNREADABLE, BACKUP_DAMAGED, OUTBOX_TOO_NEW, OUTBOX_HOLDS_READINGS (without `leaveHeld`)
  */
 export function restore(source: string, options: StoreOptions, { leaveHeld, onProgress }: RestoreOptions): Restored {
   const { file } = options;
   if (!existsSync(source))
     throw missing("outbox.restore", source, "Check the name; summit-edge outbox backup FILE makes such a copy.");
+  mustBeOutbox("outbox.restore", source);
   const fault = faultSeenIn(source);
   if (fault !== undefined) throw damagedBackup(source, fault);
   finishReplacement(file);

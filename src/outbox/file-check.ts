@@ -33,24 +33,54 @@ const HEADER_USER_VERSION = 60;
 
 /** What the bytes themselves show; `undefined` where nothing is wrong. A file without pages has lost them. */
 export function faultInBytes(file: string): string | undefined {
-  const header = Buffer.alloc(HEADER_BYTES);
-  const fd = openSync(file, "r");
+  let header: Buffer;
   try {
-    if (readSync(fd, header, 0, HEADER_BYTES, 0) < HEADER_BYTES)
-      return "the file is cut off before the end of its header";
+    header = firstBytes(file);
   } catch (fault) {
-    // Somebody's folder is no card that fails.
-    if (codeOf(fault) === "EISDIR") throw fault;
+    // Neither a file that may not be opened nor somebody's folder is a card that fails.
+    if (codeOf(fault) === "EISDIR" || isOpening(fault)) throw fault;
     return `its first page cannot be read: ${messageOf(fault)}`;
-  } finally {
-    closeSync(fd);
   }
+  if (header.length < HEADER_BYTES) return "the file is cut off before the end of its header";
   const wrong = FIXED.some(([at, bytes]) => !header.subarray(at, at + bytes.length).equals(Buffer.from(bytes)));
   if (wrong || !JOURNALS.includes(header.readUInt16BE(HEADER_JOURNAL))) return "its header is not one of an outbox";
   if (header.readUInt32BE(HEADER_USER_VERSION) > MIGRATIONS.length + VERSIONS_AHEAD)
     return "its header gives an impossible schema version";
   const wal = readWal(`${file}-wal`)?.fault;
   return wal === undefined ? undefined : `the write-ahead log: ${wal}`;
+}
+
+/**
+ * @throws GatewayError NOT_AN_OUTBOX for a file of another kind that was named by mistake: nothing in its header is as in every outbox. A damaged
+ * one, an empty or a zeroed one included, is not refused, nor what cannot be read: `faultInBytes` says more of those.
+ */
+export function mustBeOutbox(op: string, file: string): void {
+  let header: Buffer;
+  try {
+    header = firstBytes(file);
+  } catch {
+    return;
+  }
+  const isLike = FIXED.some(([at, bytes]) => header.subarray(at, at + bytes.length).equals(Buffer.from(bytes)));
+  if (header.length === 0 || isLike) return;
+  throw new GatewayError({
+    code: "NOT_AN_OUTBOX",
+    op,
+    message: `${file} is no outbox, nor a copy of one`,
+    hint: "Name a copy that summit-edge outbox backup FILE has made; summit-edge outbox verify without a file looks at the gateway's own outbox.",
+  });
+}
+
+const isOpening = (fault: unknown): boolean => (fault as { syscall?: unknown }).syscall === "open";
+
+function firstBytes(file: string): Buffer {
+  const header = Buffer.alloc(HEADER_BYTES);
+  const fd = openSync(file, "r");
+  try {
+    return header.subarray(0, readSync(fd, header, 0, HEADER_BYTES, 0));
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** The refusal of a command that would make damage worse, or miss it: only the daemon repairs. */

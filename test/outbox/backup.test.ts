@@ -191,17 +191,18 @@ test("a copy takes a damaged outbox's place, and where there is none", async (t)
   closeEngine(other);
 });
 
-test("a damaged copy is not put in place, and nothing is changed", async (t) => {
+test("a damaged copy, or a file of another kind, is not put in place, and nothing is changed", async (t) => {
   const { file, copy } = await filled(t);
   backup(file, copy, NEW);
   run(copy, "UPDATE block SET body = zeroblob(length(body)) WHERE key = (SELECT MIN(key) FROM block)");
   const bytes = readFileSync(file);
   assert.throws(() => restore(copy, { ...OPTIONS, file }, YES), { code: "BACKUP_DAMAGED" });
-  writeFileSync(
-    copy,
-    "garbage that is longer than a header of one hundred bytes, which SQLite would have read as such, or not",
-  );
-  assert.throws(() => restore(copy, { ...OPTIONS, file }, YES), { code: "BACKUP_DAMAGED" });
+  flip(copy, 3);
+  assert.throws(() => restore(copy, { ...OPTIONS, file }, YES), { code: "BACKUP_DAMAGED", message: /header/ });
+  for (const content of ["gateway: { id: a }\n", "a page of text\n".repeat(1000)]) {
+    writeFileSync(copy, content);
+    assert.throws(() => restore(copy, { ...OPTIONS, file }, YES), { code: "NOT_AN_OUTBOX", hint: /Name a copy/ });
+  }
   assert.deepEqual(readFileSync(file), bytes);
   assert.equal(existsSync(`${file}.fresh`), false);
 });
