@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The command line: which command, and how the process ends. What a command does is in `cli/`. */
 import { Command } from "commander";
+import { sayHowConfigIsNamed } from "./cli/arguments.ts";
 import { exitStatusOf, failureText } from "./cli/failure.ts";
 import { debugging, environment } from "./config/environment.ts";
 import { codeOf } from "./kernel/errors.ts";
@@ -47,6 +48,7 @@ async function createProgram(args: readonly string[]): Promise<Command> {
   const asked = args.find((arg) => !arg.startsWith("-")) ?? "";
   const wanted = Object.hasOwn(GROUPS, asked) ? [asked] : Object.keys(GROUPS);
   for (const name of wanted) (await GROUPS[name]?.())?.(program);
+  sayHowConfigIsNamed(program);
   return program;
 }
 

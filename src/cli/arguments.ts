@@ -1,4 +1,16 @@
-import { InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
+
+const EXCESS = /^error: too many arguments.*/;
+
+/** Has every command that takes `--config` say so where it is given a word too many: that is a configuration, as a rule. */
+export function sayHowConfigIsNamed(command: Command): void {
+  if (command.options.some(({ long }) => long === "--config"))
+    command.configureOutput({
+      outputError: (text, write) =>
+        write(text.replace(EXCESS, (said) => `${said} To name a configuration, say --config FILE.`)),
+    });
+  for (const each of command.commands) sayHowConfigIsNamed(each);
+}
 
 /** A parser for an option's whole number from `least` to `most`. */
 export function wholeNumber(least: number, most: number): (text: string) => number {

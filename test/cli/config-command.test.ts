@@ -40,6 +40,16 @@ describe("summit-edge", () => {
     assert.equal((await summitEdge(["toString"])).status, 2);
   });
 
+  test("says how a configuration is named to who gives it as an argument, where the command takes one", async () => {
+    for (const command of [["config", "check"], ["status"], ["doctor"], ["run"], ["outbox", "stats"]]) {
+      const { status, stderr } = await summitEdge([...command, "gateway.yaml"]);
+      assert.equal(status, 2, command.join(" "));
+      assert.match(stderr, /^error: too many arguments.* To name a configuration, say --config FILE\.\n/);
+    }
+    const none = await summitEdge(["config", "schema", "gateway.yaml"]);
+    assert.deepEqual([none.status, /too many/.test(none.stderr), /--config FILE/.test(none.stderr)], [2, true, false]);
+  });
+
   test("does not mind when nobody reads its output to the end", async () => {
     const child = spawn(process.execPath, ["dist/main.js", "config", "schema"], {
       cwd: projectRoot,
