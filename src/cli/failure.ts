@@ -31,7 +31,7 @@ export function exitStatusOf(thrown: unknown): number {
 
 /** Commands that take a configuration, as hints write them; not where it is named already. */
 const COMMAND =
-  /\bsummit-edge (?:(?:audit|certs|dead-letters|devices|keys|outbox) [a-z]+|config (?:check|show)|doctor|status)\b(?! --config)/g;
+  /\bsummit-edge (?:(?:audit|certs|dead-letters|devices|keys|outbox) [a-z]+|config (?:check|show)|doctor(?: serial)?|serial tail|status)\b(?! --config)/g;
 
 /**
  * A hint whose commands work as they are pasted: with the configuration that this command was given in `args`, without which

@@ -31,6 +31,16 @@ describe("hints", () => {
     );
   });
 
+  test("name it behind the subcommand", () => {
+    const ports =
+      "summit-edge doctor serial lists the ports; summit-edge serial tail NAME looks at one; summit-edge doctor";
+    assert.equal(
+      pasteable(ports, ["--config", "a.yaml"]),
+      "summit-edge doctor serial --config a.yaml lists the ports; summit-edge serial tail --config a.yaml NAME looks at one; " +
+        "summit-edge doctor --config a.yaml",
+    );
+  });
+
   test("stay as they are without one, where it is named already, and for what takes none", () => {
     assert.equal(failureText(thrown, false, ["keys", "list"]), `error: no\nhint: ${hint}\n`);
     const named =
