@@ -110,9 +110,19 @@ export function makerOf(file: string, { gateway, certs, mqtt }: Config): string 
   return `Make it with summit-edge ${basename(file).startsWith("ca.") ? "certs init" : "certs issue --server"}`;
 }
 
+/** What to do about a file without which the daemon does not start, in the words of `config check`, where a command makes it. */
+export function withMaker(fault: unknown, config: Config): unknown {
+  if (!(fault instanceof GatewayError) || codeOf(fault.cause) !== "ENOENT") return fault;
+  const { path } = fault.cause as { readonly path?: unknown };
+  const maker = typeof path === "string" ? makerOf(path, config) : undefined;
+  return maker === undefined ? fault : withHint(fault, `${maker}.`);
+}
+
 function advised(fault: GatewayError, file: string, config: Config): GatewayError {
   if (codeOf(fault.cause) !== "ENOENT") return fault;
-  const hint = makerOf(file, config) ?? "Put it there, or correct this key";
-  const { code, op, message, cause } = fault;
+  return withHint(fault, makerOf(file, config) ?? "Put it there, or correct this key");
+}
+
+function withHint({ code, op, message, cause }: GatewayError, hint: string): GatewayError {
   return new GatewayError({ code, op, message, hint, cause });
 }

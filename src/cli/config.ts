@@ -15,6 +15,7 @@ import { configFile, configOption } from "./config-file.ts";
 import { checkSerial } from "./doctor/check-files.ts";
 import { probeSerial } from "./doctor/probe-files.ts";
 import { probeDataDir } from "./doctor/probe-host.ts";
+import { pasteable } from "./failure.ts";
 
 interface Options {
   readonly config?: string;
@@ -59,7 +60,11 @@ async function check(options: Options): Promise<void> {
     const { asDaemon } = await probeDataDir(config.gateway.dataDir);
     const files = await examineFiles(config, environment, asDaemon);
     const at = (finding: Finding): Problem => located(finding, originOf(finding.path));
-    if (files.problems.length > 0) throw new ConfigError(loaded.file, files.problems.map(at));
+    if (files.problems.length > 0)
+      throw new ConfigError(
+        loaded.file,
+        files.problems.map((finding) => at(named(finding, options))),
+      );
     const exposed = await exposedSecrets(config, environment);
     const unlisted = (await unlistedRevocations(config)).map(
       ({ index, message }): Finding => ({
@@ -78,6 +83,11 @@ async function check(options: Options): Promise<void> {
     print({ ok: false, file, problems: thrown.problems, warnings: [], notes: [] });
     process.exitCode = ExitStatus.usage;
   }
+}
+
+/** Its commands as they are pasted, where this one was given a configuration. */
+function named({ path, message }: Finding, { config }: Options): Finding {
+  return { path, message: pasteable(message, config === undefined ? [] : ["--config", config]) };
 }
 
 /** What `run` would find of serial ports here and now: nothing that is wrong with the configuration, nor keeps the gateway from starting. */

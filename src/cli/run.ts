@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { readConfigApart } from "../config/load-apart.ts";
 import { problemText } from "../config/problem.ts";
+import type { Config } from "../config/schema.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { createLog } from "../kernel/telemetry.ts";
 import { version } from "../kernel/version.ts";
@@ -26,8 +27,17 @@ async function run(options: { config?: string }): Promise<void> {
   for (const warning of warnings) log.warn({ config: file }, problemText(warning));
   const { Gateway } = await import("../gateway.ts");
   const kill = (): boolean => process.kill(process.pid, "SIGKILL");
-  const start = () => Gateway.start(config, { configPath: file, log, exit });
+  const start = () => startOf(Gateway.start(config, { configPath: file, log, exit }), config);
   const supervised = supervise(start, { events: process, clock: systemClock, log, exit, kill });
   handOver();
   await supervised;
+}
+
+async function startOf<T>(starting: Promise<T>, config: Config): Promise<T> {
+  try {
+    return await starting;
+  } catch (fault) {
+    const { withMaker } = await import("../gateway-files.ts");
+    throw withMaker(fault, config);
+  }
 }

@@ -160,9 +160,11 @@ uplink: { url: https://fusion.example/, tokenFile: token, tls: { caFile: fusion-
     const missing = JSON.parse((await summit("config", "check", "--json")).stdout);
     assert.equal(missing.ok, false);
     const listener = "mqtt.listeners[0].tls";
-    const [issue, init] = [/certs issue --server/, /certs init/];
+    const of = (command: string) =>
+      new RegExp(`Make it with summit-edge ${command.replace("CONFIG", `--config ${config}`)}$`);
+    const [issue, init] = [of("certs issue CONFIG --server"), of("certs init CONFIG")];
     const expected: [string, string, RegExp][] = [
-      ["mqtt.passwordFile", "passwords", /summit-edge devices add NAME --generate/],
+      ["mqtt.passwordFile", "passwords", of("devices add CONFIG NAME --generate")],
       ["mqtt.aclFile", "acl", /Put it there/],
       [`${listener}.certFile`, "data/certs/server.crt", issue],
       [`${listener}.keyFile`, "data/certs/server.key", issue],
@@ -210,6 +212,21 @@ uplink: { url: https://fusion.example/, tokenFile: token, tls: { caFile: fusion-
     ])
       assert.match(broken.stderr, line);
     assert.match(broken.stderr, /^error: .* has 5 problems$/m);
+  });
+
+  test("says what makes it in the words of `run`", async (t) => {
+    const tls = "tls: { certFile: data/certs/server.crt, keyFile: data/certs/server.key }";
+    const config = await configFile(
+      t,
+      `gateway: { dataDir: data }\nhttp: { port: 0 }\nmqtt: { listeners: [{ bind: 127.0.0.1, port: 0, ${tls} }] }`,
+    );
+    const run = await summitEdge(["run", "--config", config]);
+    assert.equal(run.status, 1);
+    const advice = `Make it with summit-edge certs issue --config ${config} --server`;
+    assert.match(run.stderr, /^error: .*server\.crt cannot be read: ENOENT\nhint: .*\n$/m);
+    assert.ok(run.stderr.includes(`\nhint: ${advice}.\n`), run.stderr);
+    const check = await summitEdge(["config", "check", "--config", config]);
+    assert.ok(check.stderr.includes(`server.crt cannot be read: ENOENT. ${advice}\n`), check.stderr);
   });
 
   test("asks for nothing that `run` makes by itself, or that the configuration does not use", async (t) => {
