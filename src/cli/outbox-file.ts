@@ -189,7 +189,7 @@ function leftText(setAside: string, left: Held, heldText: (held: Held) => string
     left.pending === null ? "It cannot be read, and may hold readings that wait" : `It holds ${heldText(left)}`;
   const how =
     left.pending === null
-      ? "summit-edge outbox verify FILE looks at it, and put in the outbox's place by hand it is salvaged by the daemon"
+      ? "put back in the outbox's place by hand, it is salvaged by the gateway at its start"
       : `once nothing waits in the new outbox (summit-edge outbox stats), stop the gateway, summit-edge outbox restore ${setAside}, and start it`;
   return `${what}, which nobody sends now: ${how}.\n`;
 }

@@ -130,11 +130,9 @@ function mustHoldNothing(file: string, held: Held): void {
     message: unknown
       ? `the outbox ${file} cannot be read, and may hold readings that wait, and dead letters: nothing was changed`
       : `the outbox ${file} holds ${heldText(held)}, which would be in no outbox any more: nothing was changed`,
-    hint: `${
-      unknown
-        ? "Start the gateway, which salvages what can be read, and sends it."
-        : "Start the gateway and let it send what waits (summit-edge outbox stats); summit-edge dead-letters list shows what was refused."
-    } Or say --yes: the file is kept beside the new one, and summit-edge outbox restore can put it back.`,
+    hint: unknown
+      ? "Start the gateway, which salvages what can be read, and sends it. Or say --yes: the file is kept beside the new one."
+      : "Start the gateway and let it send what waits (summit-edge outbox stats); summit-edge dead-letters list shows what was refused. Or say --yes: the file is kept beside the new one, and summit-edge outbox restore can put it back.",
   });
 }
 

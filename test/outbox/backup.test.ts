@@ -172,7 +172,11 @@ test("an outbox that still holds something is replaced only by who says so, and 
   );
 
   writeFileSync(file, "garbage");
-  assert.throws(() => put(EMPTY), { code: "OUTBOX_HOLDS_READINGS", message: /cannot be read, and may hold/ });
+  assert.throws(() => put(EMPTY), {
+    code: "OUTBOX_HOLDS_READINGS",
+    message: /cannot be read, and may hold/,
+    hint: /salvages.*--yes/,
+  });
   assert.deepEqual(put(YES).left, { pending: null, deadLetters: null });
 });
 
