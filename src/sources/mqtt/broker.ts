@@ -32,6 +32,7 @@ import { MqttReadings, type Publisher } from "./readings.ts";
 import { Routes } from "./routes.ts";
 import { SessionStore } from "./session-store.ts";
 import { parseTopicFilter } from "./topics.ts";
+import { UnroutedMessages } from "./unrouted-messages.ts";
 
 export interface BrokerStatus {
   readonly state: "listening" | "stopped";
@@ -40,6 +41,8 @@ export interface BrokerStatus {
   readonly connections: number;
   /** Sessions known, those of absent clients included. */
   readonly sessions: number;
+  /** Messages since the start that no route matched and no subscriber took. */
+  readonly unrouted: number;
 }
 
 /** Time that acknowledgements get for their commit when the broker stops. */
@@ -68,6 +71,7 @@ export class MqttBroker {
   readonly #log: Logger;
   readonly #access: AccessControl;
   readonly #readings: MqttReadings;
+  readonly #unrouted: UnroutedMessages;
   readonly #store: SessionStore;
   readonly #listeners: MqttListeners;
   readonly #engine: MqttEngine;
@@ -91,6 +95,8 @@ export class MqttBroker {
     this.#certificates = new ListenerCertificates(parts);
     this.#cutOffs = new CutOffs(clock, { log: this.#log, metrics: parts.telemetry.metrics });
     const retained = config.retained.map((filter, index) => retainedFilter(filter, `mqtt.retained[${index}]`));
+    const topics = config.routes.map(({ topic }) => topic);
+    this.#unrouted = new UnroutedMessages(topics, clock, this.#log);
     this.#readings = new MqttReadings({
       intake,
       access,
@@ -98,6 +104,9 @@ export class MqttBroker {
       retained,
       clock,
       maxInflightQos2: limits.maxInflightQos2,
+      unrouted: (client, topic) => {
+        if (!this.#isTaken(topic)) this.#unrouted.add(client.id, topic);
+      },
     });
     this.#store = new SessionStore({
       offlineQueue: config.offlineQueue,
@@ -130,7 +139,11 @@ export class MqttBroker {
       expelled: (client, address) => this.#admission.expelled(client, address),
       failed: (error) => this.#log.error({ error: messageOf(error) }, "a listener failed"),
     });
-    this.#counters = countersIn(parts.telemetry.metrics, () => this.#listeners.connections);
+    this.#counters = countersIn(
+      parts.telemetry.metrics,
+      () => this.#listeners.connections,
+      () => this.#unrouted.count,
+    );
     this.#engine = this.#makeEngine();
     this.#follow();
     access.onChange(() => this.#admission.review(this.#open));
@@ -178,6 +191,7 @@ export class MqttBroker {
       listening: [...this.#listeners.bound],
       connections: this.#listeners.connections,
       sessions: this.#store.size,
+      unrouted: this.#unrouted.count,
     };
   }
 
@@ -343,6 +357,11 @@ export class MqttBroker {
     });
     connection.lane = lane;
     connection.gate.open(lane, connection.keepAlive);
+  }
+
+  /** Whether a local subscriber gets a message on this topic. */
+  #isTaken(topic: string): boolean {
+    return this.#store.takes(topic, (identity) => this.#access.decide({ action: "receive", identity, topic }).allowed);
   }
 
   #maySubscribe(client: Client, { topic, qos }: Subscription): boolean {

@@ -58,6 +58,7 @@ export class MqttReadings {
   readonly #retained: readonly TopicFilter[];
   readonly #clock: Clock;
   readonly #maxInflightQos2: number;
+  readonly #unrouted: (client: Client, topic: string) => void;
   readonly #parked = new Set<Publisher>();
   #awaitsRelief = false;
   readonly #withheld = new WeakSet<PublishPacket>();
@@ -72,6 +73,8 @@ export class MqttReadings {
     clock: Clock;
     /** QoS 2 packets that one session may have open, between PUBLISH and PUBREL. */
     maxInflightQos2: number;
+    /** Told of each message that no route matches, and that is not retained. */
+    unrouted: (client: Client, topic: string) => void;
   }) {
     this.#intake = parts.intake;
     this.#access = parts.access;
@@ -79,6 +82,7 @@ export class MqttReadings {
     this.#retained = parts.retained;
     this.#clock = parts.clock;
     this.#maxInflightQos2 = parts.maxInflightQos2;
+    this.#unrouted = parts.unrouted;
   }
 
   /**
@@ -102,6 +106,7 @@ export class MqttReadings {
     // A connection that has ended leaves only its will.
     const isWill = publisher.client.closed;
     if (route === undefined) {
+      if (!packet.retain) this.#unrouted(publisher.client, packet.topic);
       done();
       return;
     }

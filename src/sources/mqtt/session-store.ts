@@ -40,6 +40,8 @@ export const MAX_FILTER_LEVELS = 50_000;
 const MAX_ABSENT_WEIGHT = 20_000;
 /** Messages sent to one connected subscriber with a persistent session that it has not acknowledged; the oldest are forgotten. */
 const MAX_UNACKNOWLEDGED = 1000;
+/** Topic filters that are looked through, one by one, for who takes a message that no route matches. */
+const MAX_FILTERS_ASKED = 1000;
 
 type Identified = { readonly messageId?: number | undefined };
 
@@ -208,6 +210,20 @@ export class SessionStore {
       if (qos > (highest ?? -1) && covers(filter, topic)) highest = qos;
     }
     return highest;
+  }
+
+  /**
+   * Whether somebody takes a message: a client that is connected, or one that is away and for which messages are kept. `mayReceive` says
+   * whether the holder of a session may have it. Beyond `MAX_FILTERS_ASKED` nobody looks, and somebody does.
+   */
+  takes(topic: string, mayReceive: (owner: ClientIdentity) => boolean): boolean {
+    if (this.#subscriptions === 0) return false;
+    if (this.#subscriptions > MAX_FILTERS_ASKED) return true;
+    for (const session of this.#sessions.values()) {
+      if (session.connections === 0 && this.#options.offlineQueue === 0) continue;
+      if (this.grantedQos(session, topic) !== undefined && mayReceive(session.owner)) return true;
+    }
+    return false;
   }
 
   /** A client gave a topic filter up, or may not have it any more. */
