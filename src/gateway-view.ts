@@ -123,6 +123,7 @@ function uplinkOf({ forwarder, uplinkUrl }: ViewedParts): UplinkView {
 }
 
 function sourcesOf({ intake, broker, serial, conditions }: ViewedParts): SourceView[] {
+  const mqtt = broker.status();
   const counts = new Map(intake.sources().map((source) => [source.name, source]));
   const view = (name: string, kind: string, state: string): SourceView => ({
     name,
@@ -131,7 +132,7 @@ function sourcesOf({ intake, broker, serial, conditions }: ViewedParts): SourceV
     ...countsOf(counts.get(name)),
   });
   return [
-    view("mqtt", "mqtt", broker.status().state),
+    { ...view("mqtt", "mqtt", mqtt.state), unrouted: mqtt.unrouted },
     ...serial.map((source) => {
       const { state, ...port } = portViewOf(source, conditions);
       return { ...view(source.config.name, "serial", state), port };

@@ -62,7 +62,7 @@ export function statusText(status: Status): string {
     section("Outbox", outboxRows(status)),
     section("Uplink", uplinkRows(status)),
     `Ledger\n${indent(table(ledgerRows(status), ["", ">"]))}  ${balanceText(status)}\n`,
-    status.sources.length === 0 ? "" : `Sources\n${indent(sourceTable(status))}`,
+    status.sources.length === 0 ? "" : `Sources\n${indent(sourceTable(status))}${indent(unroutedText(status))}`,
     portText(status),
   ];
   return sections.filter((text) => text !== "").join("\n");
@@ -147,6 +147,16 @@ function balanceText({ ledger, refused }: Status): string {
   const { "outbox-full": _withoutRoom, ...kept } = refused;
   const look = Object.values(kept).some((n) => n > 0) ? "; see summit-edge quarantine" : "";
   return `${balance} Duplicates: ${count(ledger.duplicates)}. Refused: ${reasons.join(", ") || "none"}${look}.`;
+}
+
+/** What a misspelt topic leaves. An older daemon does not count it. */
+function unroutedText({ sources }: Status): string {
+  const lost = sources.filter(({ unrouted = 0 }) => unrouted > 0);
+  const lines = lost.map(({ name, unrouted = 0 }) => {
+    const messages = unrouted === 1 ? "message was" : "messages were";
+    return `${printable(name)}: ${count(unrouted)} ${messages} not stored: no route in mqtt.routes, no subscriber; see the log\n`;
+  });
+  return lines.join("");
 }
 
 function portText({ sources, time }: Status): string {

@@ -133,6 +133,11 @@ const source = {
   ...having(sourceMembers),
   properties: {
     ...sourceMembers,
+    unrouted: {
+      ...count,
+      description:
+        "Of the MQTT broker: messages that no route of mqtt.routes matched and no subscriber took: not stored.",
+    },
     port: {
       ...serialPort,
       description:

@@ -87,6 +87,8 @@ export interface SourceView {
   readonly lastReadingAt?: number;
   /** Of a serial port. */
   readonly port?: PortView;
+  /** Of the MQTT broker: messages that no route matched and no subscriber took. No readings, and not among those refused. */
+  readonly unrouted?: number;
 }
 
 /** A serial port: which device it is at the moment, and what comes over it. */

@@ -104,6 +104,14 @@ test("the page follows the gateway without being loaded again", { skip }, async 
   assert.match(await page.title(), /^FAILING/);
 });
 
+test("the page says how many messages had a topic that nothing took, where there were any", { skip }, async () => {
+  await visit(1280);
+  assert.doesNotMatch(await shown("#sources"), /mqtt\.routes/);
+  view.facts.sources = [{ name: "mqtt", kind: "mqtt", state: "listening", accepted: 1, refused: 0, unrouted: 12 }];
+  await visit(1280);
+  assert.match(await shown("#sources"), /mqtt\s*12 messages not stored: no route in mqtt\.routes/);
+});
+
 test("the page says that a fusion that is looked for is tried as soon as it is back", { skip }, async () => {
   setOutage();
   view.facts.uplink = { ...view.facts.uplink, looksEverySeconds: 1 };

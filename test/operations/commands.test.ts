@@ -179,6 +179,16 @@ test("quarantine without a daemon says that only its memory has it, and where re
   });
 });
 
+test("status says how many messages had a topic that nothing took, where there were any", async () => {
+  view.facts.sources = [{ name: "mqtt", kind: "mqtt", state: "listening", accepted: 1, refused: 0, unrouted: 0 }];
+  assert.doesNotMatch(await run(["status", "--url", url]), /mqtt\.routes/);
+  view.facts.sources = view.facts.sources.map((mqtt) => ({ ...mqtt, unrouted: 1234 }));
+  assert.match(
+    await run(["status", "--url", url]),
+    /\n {2}mqtt: 1,234 messages were not stored: no route in mqtt\.routes/,
+  );
+});
+
 test("status says it loudly when the books do not balance", async () => {
   view.facts.ledger = { ...view.facts.ledger, delivered: 90 };
   assert.match(await run(["status", "--url", url]), /THE BOOKS DO NOT BALANCE: 5 without a fate/);

@@ -243,6 +243,7 @@ async function someTraffic(t: TestContext): Promise<Daemon> {
   await publish("telemetry/mast-2", '{"ts":1780000000,"bad":false}');
   await publish("telemetry/mast-3", "no JSON");
   await publish("telemetry/mast-3", '{"confidence":2}');
+  await publish("observation/smoke", '{"confidence":0.123}');
   await daemon.until(
     ({ delivered, deadLettered, duplicates }) => delivered === 8 && deadLettered === 1 && duplicates === 1,
   );
@@ -308,7 +309,7 @@ test("the status has every member of the contract, of the right type", async (t)
   const [mqtt] = status.sources;
   assert.deepEqual(
     { ...mqtt, lastReadingAt: undefined },
-    { name: "mqtt", kind: "mqtt", state: "listening", accepted: 9, refused: 2, lastReadingAt: undefined },
+    { name: "mqtt", kind: "mqtt", state: "listening", accepted: 9, refused: 2, unrouted: 1, lastReadingAt: undefined },
   );
   assert.ok(Math.abs(Date.parse(mqtt?.lastReadingAt ?? "") - Date.now()) < 60_000);
   assert.equal(typeof status.clock, "object");
