@@ -12,7 +12,7 @@ const skip = skipWithout("promtool");
 const folder = join(projectRoot, "config", "prometheus");
 const read = (...path: string[]): string => readFileSync(join(projectRoot, "config", ...path), "utf8");
 
-/** What other rooms register (contract, section 6), with the labels they carry. */
+/** What other rooms register, with the labels they carry: the contract's (section 6), and what else is shown. */
 const OF_OTHER_ROOMS: Readonly<Record<string, readonly string[]>> = {
   summit_edge_readings_accepted_total: ["source"],
   summit_edge_readings_refused_total: ["reason"],
@@ -22,6 +22,7 @@ const OF_OTHER_ROOMS: Readonly<Record<string, readonly string[]>> = {
   summit_edge_uplink_requests_total: ["uplink", "outcome"],
   summit_edge_uplink_request_seconds_bucket: ["uplink", "le"],
   summit_edge_uplink_breaker_open: ["uplink"],
+  summit_edge_mqtt_unrouted_total: [],
 };
 
 /** Every series name that the gateway exports. */

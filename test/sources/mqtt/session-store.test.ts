@@ -46,6 +46,21 @@ async function connected(store: SessionStore, id: string, filter?: string): Prom
   return newcomer;
 }
 
+describe("whether somebody takes a message", () => {
+  it("is looked up in a thousand subscriptions at most; beyond, somebody does", async () => {
+    const { store } = makeStore();
+    const subscribers = Array.from({ length: 11 }, (_, n) =>
+      store.opened(client(`sub-${n}`, true), anonymous(`sub-${n}`)),
+    );
+    const everybody = (): boolean => true;
+    assert.equal(store.takes("news", everybody), false);
+    for (const session of subscribers.slice(0, 10)) for (let n = 0; n < 100; n++) store.grant(session, `t/${n}`, 0);
+    assert.deepEqual([store.takes("t/99", everybody), store.takes("news", everybody)], [true, false]);
+    for (const session of subscribers.slice(10)) store.grant(session, "t/100", 0);
+    assert.equal(store.takes("news", everybody), true);
+  });
+});
+
 describe("messages for an absent client", () => {
   it("are kept up to the configured number, oldest dropped, and none where that is 0", async () => {
     for (const [offlineQueue, expected] of [
