@@ -105,7 +105,7 @@ export class MqttBroker {
       clock,
       maxInflightQos2: limits.maxInflightQos2,
       unrouted: (client, topic) => {
-        if (!this.#isTaken(topic)) this.#unrouted.add(client.id, topic);
+        if (!this.#isTaken(topic)) this.#unrouted.add(client.id, this.#connections.get(client)?.arrival.address, topic);
       },
     });
     this.#store = new SessionStore({

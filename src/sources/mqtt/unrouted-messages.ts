@@ -2,7 +2,8 @@
  * Messages that no route of `mqtt.routes` matches and that no subscriber takes: acknowledged, as MQTT asks, and gone. Most
  * often a sensor's topic is misspelt, so they are counted, and the log names who sent what and which route is near.
  *
- * The log is bounded: a client's topic has a line an hour, all of them together have a few a minute.
+ * The log is bounded: an address's topic has a line an hour, all of them together have a few a minute. Not a client's: a program that
+ * connects for each message, without an id, is another client each time.
  */
 import type { Clock } from "../../kernel/clock.ts";
 import { type Logger, RateLimit } from "../../kernel/telemetry.ts";
@@ -12,7 +13,7 @@ import { nearestRoute } from "./nearest-route.ts";
 const LINES = 10;
 const WINDOW_MS = 60_000;
 const TOLD_AGAIN_AFTER_MS = 3_600_000;
-/** Clients' topics remembered as told; the one told of longest ago makes room. */
+/** Addresses' topics remembered as told; the one told of longest ago makes room. */
 const MAX_TOLD = 256;
 
 export class UnroutedMessages {
@@ -20,7 +21,7 @@ export class UnroutedMessages {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #lines: RateLimit;
-  /** When the log last named a client's topic, oldest first. */
+  /** When the log last named an address's topic, oldest first. */
   readonly #told = new Map<string, number>();
   #count = 0;
   #countAtLastLine = 0;
@@ -39,9 +40,9 @@ export class UnroutedMessages {
   }
 
   /** Counts one, and names it in the log where that is due. */
-  add(client: string, topic: string): void {
+  add(client: string, address: string | undefined, topic: string): void {
     this.#count++;
-    const key = `${client}\0${topic}`; // neither can hold U+0000
+    const key = `${address} ${topic}`;
     const now = this.#clock.monotonic();
     if (now - (this.#told.get(key) ?? Number.NEGATIVE_INFINITY) < TOLD_AGAIN_AFTER_MS) return;
     if (this.#lines.admit() === undefined) return;
@@ -56,6 +57,9 @@ export class UnroutedMessages {
     const near = nearestRoute(topic, this.#routes);
     const cut = topic.slice(0, HEAD_BYTES);
     const reason = `no route in mqtt.routes matches ${cut}${near === undefined ? "" : `; did you mean ${near}?`}`;
-    this.#log.warn({ client, topic: cut, reason, heldBack }, "message not stored, and nobody has subscribed to it");
+    this.#log.warn(
+      { client, address, topic: cut, reason, heldBack },
+      "message not stored, and nobody has subscribed to it",
+    );
   }
 }

@@ -49,14 +49,18 @@ describe("a message that no route matches", () => {
     });
   }
 
-  it("is told once an hour for each client's topic, and of all a few a minute", async (t) => {
+  it("is told once an hour for each address and topic, whatever the client's id, and of all a few a minute", async (t) => {
     const { clock, gateway, client } = await started(t);
     const send = async (topic: string): Promise<void> => {
       client.send(publishPacket(topic, reading, { qos: 1, id: 1 }));
       await client.next(PUBACK);
     };
-    for (let n = 0; n < 5; n++) await send("news");
+    for (let n = 0; n < 4; n++) await send("news");
+    const nameless = await connected(gateway, "");
+    nameless.send(publishPacket("news", reading, { qos: 1, id: 1 }));
+    await nameless.next(PUBACK);
     assert.equal(linesOf(gateway).length, 1);
+    assert.equal(linesOf(gateway)[0]?.address, "127.0.0.1");
     await clock.advance(3_600_000);
     await send("news");
     assert.deepEqual(
