@@ -35,17 +35,26 @@ export function problemText(problem: Problem): string {
   return [...parts.filter((part) => part !== ""), problem.message].join(": ");
 }
 
-/** Where the file itself is the trouble: what to do instead of mending what stands in it, and what the system said. */
+/** Where the file itself is the trouble. */
 export interface FileTrouble {
+  /** `syntax`: it is not valid YAML, and nothing else has been looked at. */
+  readonly about?: keyof typeof FURTHER;
+  /** What to do instead of mending what stands in it. */
   readonly hint?: string;
+  /** What the system said. */
   readonly cause?: unknown;
 }
+
+const FURTHER = {
+  content: ", and `summit-edge config schema` says what may stand there.",
+  syntax: ", and only then at what the keys say: until it is valid YAML nobody can tell them apart.",
+} as const;
 
 /** An invalid configuration, with everything that is wrong with it, in the order of the file. */
 export class ConfigError extends GatewayError {
   readonly problems: readonly Problem[];
 
-  constructor(file: string, problems: readonly Problem[], { hint, cause }: FileTrouble = {}) {
+  constructor(file: string, problems: readonly Problem[], { about = "content", hint, cause }: FileTrouble = {}) {
     const sorted = [...problems].sort((a, b) => (a.line ?? Number.MAX_VALUE) - (b.line ?? Number.MAX_VALUE));
     const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
     super({
@@ -54,7 +63,7 @@ export class ConfigError extends GatewayError {
       message: [`${file} has ${count}`, ...sorted.map((problem) => `  ${problemText(problem)}`)].join("\n"),
       hint:
         hint ??
-        `Mend what is listed; \`summit-edge config check --config ${file}\` looks again, and \`summit-edge config schema\` says what may stand there.`,
+        `Mend what is listed; \`summit-edge config check --config ${file}\` looks again${FURTHER[about]}`,
       cause,
     });
     this.name = "ConfigError";

@@ -134,7 +134,7 @@ function describe(error: ErrorObject, root: SchemaNode): string {
     case "required":
       return `is missing${purpose(node, String(params.missingProperty))}`;
     case "type":
-      return wants(kind(node, error.data));
+      return `${wants(kind(node, error.data))}${spaceMissing(node, error.data)}`;
     case "enum":
       return misspelt(node, error.data, wants);
     case "format":
@@ -175,6 +175,12 @@ function kind(node: SchemaNode, data: unknown): string {
   if (node.type === "string" && (typeof data === "number" || typeof data === "boolean"))
     return "text (put it in quotes)";
   return NOUNS[node.type ?? ""] ?? String(node.type);
+}
+
+/** YAML takes a key whose colon no space follows for a text. */
+function spaceMissing({ type }: SchemaNode, data: unknown): string {
+  const key = type === "object" && typeof data === "string" ? /^([\w.-]+):(?!\/\/)[^\s:]/.exec(data)?.[1] : undefined;
+  return key === undefined ? "" : `; a space must follow the colon of \`${key}:\``;
 }
 
 function misspelt(node: SchemaNode, data: unknown, wants: (what: string) => string): string {

@@ -4,6 +4,7 @@ import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, parseDocum
 import { codeOf, messageOf } from "../kernel/errors.ts";
 import { ConfigError } from "./problem.ts";
 import type { Path } from "./schema-node.ts";
+import { foreignLanguage, syntaxProblems } from "./yaml-faults.ts";
 
 /** A configuration is written by hand; anything larger is the wrong file. */
 const MAX_FILE_BYTES = 1024 * 1024;
@@ -31,24 +32,15 @@ export async function readYamlFile(file: string): Promise<YamlFile> {
   try {
     document = parseDocument(text, { lineCounter: lines, prettyErrors: false, version: "1.2" });
     const faults = [...document.errors, ...document.warnings];
-    if (faults.length > 0) {
-      const problems = faults.map((fault) => ({
-        path: "",
-        message: fault.code === "DUPLICATE_KEY" ? duplicate(text, fault.pos[0]) : fault.message,
-        line: lines.linePos(fault.pos[0]).line,
-      }));
-      throw new ConfigError(file, problems);
-    }
+    const foreign = isScalar(document.contents) ? foreignLanguage(text) : undefined;
+    const problems = foreign === undefined ? syntaxProblems(text, faults, lines) : [foreign];
+    if (problems.length > 0) throw new ConfigError(file, problems, { about: "syntax" });
     data = document.toJS({ maxAliasCount: MAX_ALIASES }) ?? undefined;
   } catch (thrown) {
     if (thrown instanceof ConfigError) throw thrown;
     throw new ConfigError(file, [{ path: "", message: `cannot be read as YAML: ${messageOf(thrown)}` }]);
   }
   return { data, find: (path) => find(document, lines, path) };
-}
-
-function duplicate(text: string, position: number): string {
-  return `the key \`${/[^\s:]*/.exec(text.slice(position))?.[0]}\` stands here a second time`;
 }
 
 async function readText(file: string): Promise<string> {

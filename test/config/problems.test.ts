@@ -57,7 +57,27 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[
   ["serial: [{ name: a, path: /d, codec: csv, columns: [{ type: text }] }]", /columns\[0\].name: is missing$/],
   // YAML.
   ["log:\n  level: info\n  level: warn", "line 3: the key `level` stands here a second time"],
-  ["log: [", /^line 1: /],
+  [
+    "log: [",
+    "line 1: the [ on line 1 is not closed: its ] is missing, or what stands up to it is not indented further",
+  ],
+  ["gateway:\n  id: a\n   dataDir: /d\n   x: 1", "line 3: is indented further than line 2, which has a value already"],
+  ["gateway: # a\n  id: 'a'\n   dataDir: /d", "line 3: is indented further than line 2, which has a value already"],
+  ["gateway:\n  id: a\n dataDir: /d", "line 3: is indented by 1 space, as none of the lines above it is"],
+  ["gateway:\n  id:a\n  dataDir: /d", "line 2: a space must follow the colon of `id:`"],
+  ["gateway:\n  id: a\n  dataDir:/d", "line 3: a space must follow the colon of `dataDir:`"],
+  ["gateway:\n  id:a", /^line 1: gateway: must be .*; a space must follow the colon of `id:`$/],
+  ["gateway:\n  id a\n  dataDir: /d", "line 2: a colon and a space must follow the key `id`"],
+  ["gateway:\n\tid: a", "line 2: a tab stands in the indentation, which YAML wants in spaces"],
+  ["gateway:\n  id: a: b", /^line 2: has two keys on one line/],
+  [
+    "serial:\n  - name: '}'\n  - { name: a,\n      path: /d\nhttp:\n  port: 1",
+    /^line 3: the \{ on line 3 is not closed/,
+  ],
+  ["log:\n  level: 'info\nhttp:\n  port: 1", "line 2: the quote that begins on line 2 is not closed"],
+  ["# c\n[gateway]\nid = 'a'\n[http]", /^line 2: this is not YAML: `\[gateway\]` begins a section as TOML/],
+  ["id = 5", /^line 1: this is not YAML: write `id: …`/],
+  ["log: @x", "line 1: Plain value cannot start with reserved character @"],
   ["log: !secret x", /^line 1: .*tag/i],
   ["--- {}\n--- {}", /^line 2: .*multiple documents/],
   [BOMB, /cannot be read as YAML: Excessive alias count/],
@@ -164,6 +184,14 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[
   ["gateway: { dataDir: ~/data }", /^line 1: gateway.dataDir: ~ is not replaced/],
   ["uplink: { tokenFile: '$\u007bHOME}/token' }", /^line 1: uplink.tokenFile: only \$\{CREDENTIALS_DIRECTORY\}\//],
 ];
+
+test("the hint of a file that is not valid YAML sends nobody to the schema", async (t) => {
+  await assert.rejects(load(t, "gateway:\n  id:a\n  dataDir: /d"), ({ hint }: { hint: string }) => {
+    assert.doesNotMatch(hint, /config schema/);
+    return true;
+  });
+  await assert.rejects(load(t, "foo: 1"), { hint: /config schema/ });
+});
 
 describe("an invalid configuration", () => {
   for (const [yaml, problem] of ONE_PROBLEM) {
