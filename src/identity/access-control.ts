@@ -22,6 +22,7 @@ import { PasswordCheck, type PasswordEntries, parsePasswords } from "./passwords
 /** What a client shows when it connects. */
 export interface Credentials {
   readonly clientId: string;
+  readonly clientIdGiven: boolean;
   readonly username: string | undefined;
   readonly password: Buffer | undefined;
   readonly certificateName: string | undefined;
@@ -107,7 +108,8 @@ export class AccessControl {
    * enough: a user name beside it is not looked at. `busy`: too many wait to be verified, and it had better come again.
    */
   async identify(credentials: Credentials, queue: LoginQueue): Promise<ClientIdentity | "busy"> {
-    const { clientId, username, password = Buffer.alloc(0), certificateName, loopback, address } = credentials;
+    const { clientId, clientIdGiven, username, password = Buffer.alloc(0) } = credentials;
+    const { certificateName, loopback, address } = credentials;
     const { users } = this.#policy;
     const shows = certificateName === undefined && username !== undefined && users !== undefined;
     const verified = shows
@@ -116,7 +118,7 @@ export class AccessControl {
     if (verified === "busy") return verified;
     const credential = typeof verified === "object" ? verified.entry : undefined;
     const name = certificateName ?? (credential === undefined ? undefined : username);
-    return { clientId, username, credential, certificateName, name, loopback };
+    return { clientId, clientIdGiven, username, credential, certificateName, name, loopback };
   }
 }
 

@@ -11,6 +11,8 @@ import { type Acl, IDENTITY_NAME, IDENTITY_NAME_RULE } from "./acl.ts";
 /** What is known of a client. */
 export interface ClientIdentity {
   readonly clientId: string;
+  /** Whether the client said it: else the broker made it up (MQTT 3.1.1, 3.1.3.1). */
+  readonly clientIdGiven: boolean;
   /** As the client says. */
   readonly username: string | undefined;
   /** The password file's entry for that user name which the client's password fits; `undefined` where none was verified. */
@@ -116,10 +118,13 @@ function decideConnect(
 }
 
 function decideIdentity(identity: ClientIdentity, policy: AccessPolicy): AccessDecision {
-  const { certificateName, clientId, username, credential } = identity;
+  const { certificateName, clientId, clientIdGiven, username, credential } = identity;
   if (certificateName !== undefined) {
     if (!IDENTITY_NAME.test(certificateName)) return denied(`the certificate's name is not ${IDENTITY_NAME_RULE}`);
-    return clientId === certificateName ? ALLOWED : denied("the client id is not the certificate's name");
+    const wrong = clientIdGiven
+      ? "the client id is not the certificate's name"
+      : `it gave no client id: it must be ${certificateName}, the certificate's name (mosquitto_pub -i ${certificateName})`;
+    return clientId === certificateName ? ALLOWED : denied(wrong);
   }
   if (username !== undefined && policy.users !== undefined) {
     return credential === undefined

@@ -115,7 +115,9 @@ describe("certs init", () => {
     const without = await certs("issue", "--device", "mast-3");
     assert.equal(without.status, 1);
     assert.match(without.stderr, /hint: .*--passphrase-file/);
-    assert.equal((await certs("issue", "--device", "mast-3", "--passphrase-file", file)).status, 0);
+    const issued = await certs("issue", "--device", "mast-3", "--passphrase-file", file);
+    assert.equal(issued.status, 0);
+    assert.match(issued.stdout, /Its client id in MQTT must be mast-3, the certificate's name/);
     const named = { SUMMIT_EDGE__CERTS__PASSPHRASEFILE: file };
     const configured = await summitEdge(["certs", "issue", "--device", "mast-4", "--config", config], named);
     assert.equal(configured.status, 0, configured.stderr);

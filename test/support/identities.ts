@@ -4,6 +4,7 @@ import type { ClientIdentity } from "#src/identity/access.js";
 export function anonymous(clientId: string): ClientIdentity {
   return {
     clientId,
+    clientIdGiven: true,
     username: undefined,
     credential: undefined,
     certificateName: undefined,

@@ -254,5 +254,5 @@ function deliveryText(
     paths.keyFile === undefined
       ? "Bring the certificate and the authority to the device."
       : "Bring them to the device, and remove the key here once it is there: nothing here needs it.";
-  return `Device ${name}, ${until}\n${table(rows)}${next}\n`;
+  return `Device ${name}, ${until}\n${table(rows)}${next}\nIts client id in MQTT must be ${name}, the certificate's name (mosquitto_pub -i ${name}).\n`;
 }

@@ -65,9 +65,9 @@ export class Admission {
     username: string | undefined,
     password: Buffer | undefined,
   ): Promise<LoginDecision> {
-    const { arrival, ended, willTopic, gate } = connection;
+    const { arrival, ended, clientIdGiven, willTopic, gate } = connection;
     const { loopback, certificateName, address } = arrival;
-    const shown = { clientId: client.id, username, password, certificateName, loopback, address };
+    const shown = { clientId: client.id, clientIdGiven, username, password, certificateName, loopback, address };
     const queue = { signal: ended, waits: () => gate.loginWaits(), begins: () => gate.loginBegins() };
     const identity = await this.#parts.access.identify(shown, queue);
     // Whoever has gone meanwhile must not leave a session that nobody closes.
@@ -158,18 +158,19 @@ export class Admission {
   }
 
   #refuseLogin(
-    { clientId: claimed, username, name }: ClientIdentity,
+    { clientId: claimed, clientIdGiven, username, name }: ClientIdentity,
     { address, certificateName: certificate }: Arrival,
     { reason, because: kind }: Denial,
   ): void {
-    const clientId = claimed.slice(0, MAX_CLIENT_ID_LENGTH);
+    // One that the engine made up means nothing to anybody.
+    const clientId = clientIdGiven ? claimed.slice(0, MAX_CLIENT_ID_LENGTH) : undefined;
     const user = username === undefined ? {} : { user: username.slice(0, MAX_USER_SHOWN) };
     this.#parts.cutOffs.report("login", reason, { address, clientId, certificate }, { kind, ...user });
     this.#parts.audit({
       action: "login.refused",
       actor: name === undefined ? `address:${address}` : `device:${name}`,
       subject: "mqtt",
-      detail: { address, reason, client: clientId, ...user },
+      detail: { address, reason, ...(clientId !== undefined && { client: clientId }), ...user },
     });
   }
 

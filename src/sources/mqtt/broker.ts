@@ -229,6 +229,7 @@ export class MqttBroker {
       preConnect: (client, packet, done) => {
         const connection = this.#connections.get(client);
         if (connection !== undefined) {
+          connection.clientIdGiven = packet.clientId !== "";
           connection.willTopic = packet.will?.topic;
           connection.keepAlive = keepAliveOf(packet.keepalive ?? 0, limits);
           packet.keepalive = 0; // the gate watches it: the engine does not see all that the client sends
@@ -310,6 +311,7 @@ export class MqttBroker {
       gate,
       arrival,
       ended: ended.signal,
+      clientIdGiven: false,
       willTopic: undefined,
       keepAlive: 0,
       admitted: undefined,

@@ -9,6 +9,8 @@ export interface Connection {
   readonly arrival: Arrival;
   /** Aborts when it closes. */
   readonly ended: AbortSignal;
+  /** Whether its CONNECT brought a client id: else the engine made one up. */
+  clientIdGiven: boolean;
   /** Topic of the will that its CONNECT brought. */
   willTopic: string | undefined;
   /** The keep-alive that is in force for it, in seconds. */

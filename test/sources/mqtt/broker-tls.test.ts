@@ -141,6 +141,17 @@ describe("a listener that asks for client certificates", { skip: noMosquitto }, 
     id,
   ];
 
+  it("tells who gives no client id which one it must be, and names none that the broker made up", async (t) => {
+    const authority = await Authority.make(temporaryFolder(t), "site");
+    const { certFile, keyFile } = await authority.issue("mast-3");
+    const tls = { clientCertificate: "required" as const, development: true, caFile: authority.caFile };
+    const broker = await startBroker(t, { anonymous: "never", listeners: [{ bind: "127.0.0.1", port: 0, tls }] });
+    assert.equal((await publish(broker, "--cert", certFile, "--key", keyFile)).status, 5);
+    const line = await broker.log.line("login refused");
+    assert.match(String(line.reason), /gave no client id: it must be mast-3, .* \(mosquitto_pub -i mast-3\)$/);
+    assert.deepEqual([line.client, line.certificate], [undefined, "mast-3"]);
+  });
+
   it("lets in who shows one of its authority under the certificate's name, whatever `anonymous` says", async (t) => {
     const folder = temporaryFolder(t);
     const authority = await Authority.make(folder, "site");
