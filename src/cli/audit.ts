@@ -92,7 +92,7 @@ function refuseUnknown(action: string): void {
     code: "USAGE",
     op: "audit.list",
     message: `no action is called ${printable(action)}`,
-    hint: `Did you mean ${guess?.name}? summit-edge audit list --help has all of them.`,
+    hint: `${guess?.close ? `Did you mean ${guess.name}? ` : ""}summit-edge audit list --help has all of them.`,
   });
 }
 
@@ -294,8 +294,8 @@ function linkOf(text: string): Link {
 
 /** Wall time, milliseconds. */
 function sinceOf(text: string): number {
-  if (!/^\d+(\.\d+)?[a-z]+$/.test(text)) return Date.parse(moment(text));
   try {
+    if (!/^\d+(\.\d+)?[a-z]+$/.test(text)) return Date.parse(moment(text));
     return systemClock.now() - parseDuration(text);
   } catch {
     throw new InvalidArgumentError("It must be a time, as 2026-07-01T12:00:00Z, or a duration, as 24h.");

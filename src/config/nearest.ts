@@ -60,11 +60,11 @@ function difference(one: string, other: string): { distance: number; share: numb
   return { distance, share: distance / Math.max(one.length, other.length, 1) };
 }
 
-/** What an error about an unknown name ends with: `did you mean …?`, and where that is a mere guess, the names that there are. */
+/** What an error about an unknown name ends with: `did you mean …?`, or where nothing is near, the names that there are. */
 export function suggestion(name: string, known: readonly string[]): string {
   const guess = nearest(name, known);
   if (guess === undefined) return "nothing may stand here";
-  return `did you mean \`${guess.name}\`?${guess.close ? "" : ` ${listed(known)}`}`;
+  return guess.close ? `did you mean \`${guess.name}\`?` : listed(known);
 }
 
 /** The names that there are. */

@@ -87,8 +87,8 @@ function resolve(segments: readonly string[]): Target {
 function unknown(here: string, segment: string, rest: readonly string[], known: readonly string[]): string {
   const meant = nearest(segment, known);
   if (meant === undefined) return `${here.slice(0, -2)} is a single value; nothing may follow it`;
-  const advice = `no such key; did you mean \`${here}${[meant.name.toUpperCase(), ...rest].join("__")}\`?`;
-  return meant.close ? advice : `${advice} ${listed(known.map((name) => here + name.toUpperCase()))}`;
+  if (!meant.close) return `no such key; ${listed(known.map((name) => here + name.toUpperCase()))}`;
+  return `no such key; did you mean \`${here}${[meant.name.toUpperCase(), ...rest].join("__")}\`?`;
 }
 
 /** The text as the schema's type; where it is not of that type it stays text, which validation then refuses. */

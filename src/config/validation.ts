@@ -5,7 +5,7 @@ import { messageOf } from "../kernel/errors.ts";
 import { listed, nearest, suggestion } from "./nearest.ts";
 import type { Finding } from "./problem.ts";
 import { redactUrl } from "./redact.ts";
-import { type Path, pathText, rootNode, type SchemaNode } from "./schema-node.ts";
+import { type Path, rootNode, type SchemaNode } from "./schema-node.ts";
 import { HEX_PATTERN } from "./schema-terms.ts";
 import { parseDuration, parseSize } from "./units.ts";
 
@@ -205,19 +205,32 @@ function registerMeant({ format }: SchemaNode, data: unknown): string {
 }
 
 function unknownKey(key: string, parent: SchemaNode, root: SchemaNode): string {
-  const elsewhere = placesOf(key, root, []).filter((place) => parent.properties?.[place.at(-1) ?? ""] === undefined);
   const known = Object.keys(parent.properties ?? {});
-  const [place] = elsewhere;
-  if (place === undefined || nearest(key, known)?.close) return `unknown key; ${suggestion(key, known)}`;
-  return `unknown key; did you mean \`${pathText(place)}\`? ${listed(known)}`;
+  const elsewhere = placesOf(key, root, "").filter(({ name }) => parent.properties?.[name] === undefined);
+  if (elsewhere.length === 0 || elsewhere.length > MOST_PLACES || nearest(key, known)?.close) {
+    return `unknown key; ${suggestion(key, known)}`;
+  }
+  const sections = elsewhere.map(({ under }) => (under === "" ? "at the top level" : `under \`${under}\``));
+  return `unknown key; \`${elsewhere[0]?.name}\` belongs ${sections.join(" or ")}; ${listed(known)}`;
 }
 
-/** Where a key of this name has its place, lists left out. */
-function placesOf(key: string, node: SchemaNode, path: string[]): string[][] {
-  return Object.entries(node.properties ?? {}).flatMap(([name, child]) => [
-    ...(name.toLowerCase() === key.toLowerCase() ? [[...path, name]] : []),
-    ...placesOf(key, child, [...path, name]),
-  ]);
+/** A key that has its place in more sections than this says nothing about which is meant. */
+const MOST_PLACES = 3;
+
+interface Place {
+  /** The section, as `mqtt.listeners[]`; empty for the top. */
+  readonly under: string;
+  readonly name: string;
+}
+
+/** Where a key of this name has its place; the items of a list inside a list's item are a matter of their own. */
+function placesOf(key: string, node: SchemaNode, under: string): Place[] {
+  return Object.entries(node.properties ?? {}).flatMap(([name, child]) => {
+    const here = under === "" ? name : `${under}.${name}`;
+    const inItems = child.items === undefined || under.includes("[]") ? [] : placesOf(key, child.items, `${here}[]`);
+    const own = name.toLowerCase() === key.toLowerCase() ? [{ under, name }] : [];
+    return [...own, ...placesOf(key, child, here), ...inItems];
+  });
 }
 
 /** A value as an error message may show it: short, and without a URL's secrets. */

@@ -37,9 +37,9 @@ describe("nearest", () => {
     assert.equal(nearest("widht", ["id", "width"])?.name, "width");
   });
 
-  test("lists what is known behind a mere guess", () => {
+  test("lists what is known where nothing is near", () => {
     assert.equal(suggestion("uplnk", ["gateway", "uplink"]), "did you mean `uplink`?");
-    assert.match(suggestion("colour", ["gateway", "uplink"]), /^did you mean `\w+`\? known here: gateway, uplink$/);
+    assert.match(suggestion("colour", ["gateway", "uplink"]), /^known here: gateway, uplink$/);
     assert.equal(suggestion("colour", []), "nothing may stand here");
   });
 });

@@ -78,6 +78,10 @@ test("dead letters dropped and requeued stand in the trail by id, with who did i
     unknown.stderr,
     /no action is called dead-letters\nhint: Did you mean dead-letter\?.*audit list .*--help/,
   );
+  const far = await command(folder, "audit", "list", "--action", "bogus");
+  assert.match(far.stderr, /no action is called bogus\nhint: summit-edge audit list .*--help has all of them/);
+  const when = await command(folder, "audit", "list", "--since", "yesterday");
+  assert.match(when.stderr, /2026-07-01T12:00:00Z, or a duration, as 24h/);
   assert.deepEqual(await entries(folder, "--action", "key.revoked"), [], "a known one, of which there is none");
 });
 
