@@ -1,6 +1,7 @@
 /** `summit-edge fusion`: the reference fusion service, for development, demos and tests. */
 import { type Command, InvalidArgumentError } from "commander";
 import { GatewayError } from "../kernel/errors.ts";
+import { FAULT_MODES } from "../simulator/fusion-fault-modes.ts";
 import { readOptionFile } from "./option-file.ts";
 import { untilStopped } from "./signals.ts";
 
@@ -26,8 +27,21 @@ export function addFusionCommand(program: Command): void {
     .option("--tls-cert <file>", "PEM file with the certificate; with it the service speaks https")
     .option("--tls-key <file>", "PEM file with its private key")
     .option("--json", "print JSON: the address, and the statistics at the end")
+    .addHelpText("after", FAULTS_TEXT)
     .action(runFusion);
 }
+
+const FAULTS_TEXT = `
+Faults that it shows on request (PUT /faults):
+${Object.entries(FAULT_MODES)
+  .map(([mode, { means, example }]) => `  ${mode.padEnd(23)}${means}\n${" ".repeat(25)}${example}\n`)
+  .join("")}
+In every mode: latencyMs waits before the answer, share (0 to 1) is the part of the requests that meet the fault, in mode
+reject of the readings, and count is how many requests meet it before all is well again. With a status of 4xx, reject
+refuses each batch that holds such a reading; with retriable true, they may be sent again.
+
+Example:
+  curl -X PUT http://127.0.0.1:8490/faults -d '${FAULT_MODES.unavailable.example}'`;
 
 async function runFusion(options: Options): Promise<void> {
   if ((options.tlsCert === undefined) !== (options.tlsKey === undefined)) {

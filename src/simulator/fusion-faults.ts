@@ -1,35 +1,10 @@
 /** Faults that the reference fusion service shows on request, so that what a gateway does about them can be seen. */
-import { Ajv } from "ajv";
+import { Ajv, type ErrorObject } from "ajv";
+import { FAULT_MODE_NAMES, type FaultModeName } from "./fusion-fault-modes.ts";
 import { chanceOf, seededRandom } from "./random.ts";
 
-export const FAULT_MODES = [
-  /** All is well. */
-  "none",
-  /** Answers as ever, after `latencyMs`. */
-  "latency",
-  /** 503, with `Retry-After` where `retryAfter` is set. */
-  "unavailable",
-  /** Takes the request and never answers. */
-  "hang",
-  /** Resets the connection as soon as a request begins. */
-  "reset",
-  /** Stores the readings and then drops the connection instead of answering. */
-  "apply-then-drop-reply",
-  /** Says that it has stored the readings, and has not: the loss that no gateway can see. */
-  "forget",
-  /**
-   * Refuses the readings in `rejectIds` or of class `rejectClass` (all where neither is set) by name; with a `status`
-   * of 4xx it refuses each batch that holds one of them as a whole instead.
-   */
-  "reject",
-  /** 422 for every batch. */
-  "refuse-all",
-  /** Answers `status`, with `Retry-After` where `retryAfter` is set. */
-  "status",
-] as const;
-
 export interface Fault {
-  readonly mode: (typeof FAULT_MODES)[number];
+  readonly mode: FaultModeName;
   /** Waits so long before it answers, in any mode. */
   readonly latencyMs?: number;
   /** Seconds, or an HTTP date. */
@@ -53,7 +28,7 @@ const faultSchema = {
   required: ["mode"],
   additionalProperties: false,
   properties: {
-    mode: { enum: FAULT_MODES },
+    mode: { enum: FAULT_MODE_NAMES },
     latencyMs: { type: "number", minimum: 0, maximum: 3_600_000 },
     retryAfter: {
       anyOf: [
@@ -79,7 +54,17 @@ const isFault = ajv.compile<Fault>(faultSchema);
 /** A fault as it came in a request, or what is wrong with it. */
 export function readFault(value: unknown): { readonly fault: Fault } | { readonly problem: string } {
   if (isFault(value)) return { fault: value };
-  return { problem: ajv.errorsText(isFault.errors, { dataVar: "fault" }) };
+  return { problem: (isFault.errors ?? []).map(problemOf).join(", ") };
+}
+
+function problemOf(error: ErrorObject): string {
+  const field = `fault${error.instancePath.replaceAll("/", ".")}`;
+  if (error.keyword === "enum") return `${field} must be one of ${FAULT_MODE_NAMES.join(", ")}`;
+  if (error.keyword === "additionalProperties") {
+    const known = Object.keys(faultSchema.properties).join(", ");
+    return `${field} has no ${JSON.stringify(error.params.additionalProperty)}; known there: ${known}`;
+  }
+  return `${field} ${error.message ?? error.keyword}`;
 }
 
 /** The fault that is set, and which requests meet it. */

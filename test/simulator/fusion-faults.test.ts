@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { FusionService } from "#src/simulator/fusion.js";
+import { FAULT_MODES } from "#src/simulator/fusion-fault-modes.js";
 import { readFault } from "#src/simulator/fusion-faults.js";
 import { TestClock } from "../support/test-clock.ts";
 import { envelope, get, type Json, observation, post, withFusion } from "./fusion-client.ts";
@@ -163,10 +164,20 @@ test("faults can be set and read over HTTP, and one that cannot be understood ch
       const { status, body } = await putFault(url, bad);
       assert.deepEqual([status, body.code], [400, "invalid-fault"]);
     }
+    const unknown = await putFault(url, { mode: "bogus" });
+    assert.match(String(unknown.body.detail), /^fault\.mode must be one of none, latency, unavailable, .*, status$/);
+    assert.match(String((await putFault(url, { mode: "none", latency: 5 })).body.detail), /no "latency"; .* latencyMs/);
     assert.deepEqual(service.fault, fault);
     assert.equal((await putFault(url, { mode: "none" })).status, 200);
     assert.equal((await post(url, envelope([observation()]))).status, 200);
   }));
+
+test("the example of each mode is a fault of that mode", () => {
+  for (const [mode, { example }] of Object.entries(FAULT_MODES)) {
+    const read = readFault(JSON.parse(example));
+    assert.equal("fault" in read && read.fault.mode, mode);
+  }
+});
 
 test("a status that would settle the batch cannot be asked for", () => {
   assert.ok("problem" in readFault({ mode: "status", status: 204 }));
