@@ -137,8 +137,8 @@ function sayStart(
   const bytes = pieces.reduce((sum, piece) => sum + piece.bytes.length, 0);
   const seconds = ((pieces.at(-1)?.ms ?? 0) - (pieces[0]?.ms ?? 0)) / 1000 / speed;
   if (asJson) return void process.stdout.write(json({ path, bytes, seconds }));
-  const { baudRate = 9600, dataBits = 8, parity = "none" } = header;
-  const line = `${baudRate} bit/s ${dataBits}${parity.charAt(0).toUpperCase()}`;
+  const { baudRate = 9600, dataBits = 8, parity = "none", stopBits = 1 } = header;
+  const line = `${baudRate} bit/s ${dataBits}${parity.charAt(0).toUpperCase()}${stopBits}`;
   const lost = dropped === 0 ? "" : `; ${count(dropped)} bytes are missing in it`;
   console.log(
     `playing ${count(bytes)} bytes in ${span(seconds)} on ${path} (captured at ${line}${lost}), once it is open`,

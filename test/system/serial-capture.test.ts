@@ -107,6 +107,10 @@ test("a path is captured by itself, with its lock, and a file that is there is l
     [header.path, header.baudRate, header.dataBits, header.parity, header.name],
     [pair.device, 4800, 7, "even", undefined],
   );
+  const replay = summitEdge(t, "simulate", "serial", "--replay", out, "--port", join(folder, "played"));
+  await until("it says what it plays", () => replay.text.includes("once it is open"));
+  assert.match(replay.text, /captured at 4800 bit\/s 7E1\)/);
+  assert.equal(await replay.interrupt(), 0);
   const over = await finished(["serial", "capture", pair.device, "--out", out]);
   assert.deepEqual([over.status, /is there already\nhint: .*--overwrite/.test(over.stderr)], [1, true]);
   const silent = await finished(["serial", "capture", pair.device, "--out", out, "--overwrite", "--seconds", "1"]);
