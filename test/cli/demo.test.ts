@@ -157,6 +157,8 @@ describe("demo", { concurrency: 3 }, () => {
     const demo = new Demo(t, ["--stay", "--config", "config/demo.yaml", "--fusion-port", String(fusion)], env);
     await demo.saying("Ctrl-C stops it");
     const base = `http://127.0.0.1:${http}`;
+    assert.ok(demo.stdout.includes(`node dist/main.js status --url ${base}\n`), demo.stdout);
+    assert.ok(demo.stdout.includes(`http://127.0.0.1:${fusion}/observations\n`), demo.stdout);
     assert.match(await (await fetch(base)).text(), /<!doctype html>/i);
     const get = async (url: string) => (await fetch(url)).json();
     let classes: Record<string, number> = {};

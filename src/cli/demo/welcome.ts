@@ -14,7 +14,8 @@ export function welcome(config: Config, gateway: URL, fusion: string, pid: numbe
   return [
     "",
     `status page   ${gateway.href}`,
-    `fusion has    ${fusion}/stats`,
+    `at a glance   ${thisProgram()} status --url ${gateway.origin}`,
+    `fusion has    ${fusion}/stats, and the readings themselves: ${fusion}/observations`,
     `data          ${here(dataDir)}`,
     "",
     "Publish a reading of your own:",
@@ -29,6 +30,12 @@ export function welcome(config: Config, gateway: URL, fusion: string, pid: numbe
     "Ctrl-C stops it all. What follows is the gateway's log.",
     "",
   ];
+}
+
+/** What to type for another command of this program. */
+function thisProgram(): string {
+  const [, program = ""] = process.argv;
+  return program.endsWith(".js") ? `node ${here(program)}` : "summit-edge";
 }
 
 /** A path as one would type it here, where that is shorter. */
