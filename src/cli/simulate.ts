@@ -2,7 +2,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { parseDuration } from "../config/units.ts";
 import { systemClock } from "../kernel/clock.ts";
-import { GatewayError, messageOf } from "../kernel/errors.ts";
+import { codeOf, GatewayError, messageOf } from "../kernel/errors.ts";
 import type { Logger } from "../kernel/telemetry.ts";
 import type { FleetCounts, SensorFleet } from "../simulator/devices.ts";
 import type { WeatherMast } from "../simulator/mast.ts";
@@ -89,7 +89,8 @@ async function runSimulation(options: Options): Promise<void> {
       ? []
       : [`serial: nmeaLines=${serial.nmeaLines} csvLines=${serial.csvLines} dropped=${serial.dropped}`]),
   ]);
-  if (url !== undefined && mqtt !== undefined && !interrupted && isSilence(mqtt)) throw nothingAcknowledged(url);
+  if (url !== undefined && mqtt !== undefined && !interrupted && isSilence(mqtt))
+    throw nothingAcknowledged(url, options, fleet?.lastFault);
 }
 
 /** A run that is started again a minute later is the same one, and the day goes on all the same. */
@@ -102,13 +103,23 @@ function isSilence({ acknowledged, published, skipped, connected }: FleetCounts)
   return acknowledged === 0 && (published + skipped > 0 || connected === 0);
 }
 
-function nothingAcknowledged(url: string): GatewayError {
+function nothingAcknowledged(url: string, { ca }: Options, fault: unknown): GatewayError {
   return new GatewayError({
     code: "NOTHING_ACKNOWLEDGED",
     op: "simulate.publish",
     message: `${new URL(url).host} acknowledged nothing in all that time`,
-    hint: "See whether the gateway runs and listens there (summit-edge status), or name its broker with --mqtt.",
+    hint: silenceHint(codeOf(fault), ca),
   });
+}
+
+function silenceHint(code: string | undefined, ca: string | undefined): string {
+  if (/SELF_SIGNED|UNABLE_TO_(GET|VERIFY)/.test(code ?? "")) {
+    return ca === undefined
+      ? "Nobody known here has signed the broker's certificate: name its authority with --ca (the site's ca.crt; with tls.development: true, certs-development/ca.pem in the gateway's dataDir)."
+      : `The broker's certificate is not of the authority in ${ca}: name the one that signed it with --ca.`;
+  }
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID") return "Write the host in --mqtt as the broker's certificate names it.";
+  return "See whether the gateway runs and listens there (summit-edge status), or name its broker with --mqtt.";
 }
 
 async function startFleet(url: string, options: Options, scenario: Scenario, log: Logger): Promise<SensorFleet> {

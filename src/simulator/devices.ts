@@ -67,6 +67,7 @@ export class SensorFleet {
   readonly #onIdle = new Set<() => void>();
   #stopTicking: (() => void) | undefined;
   #next = 0;
+  #lastFault: unknown;
 
   constructor(options: FleetOptions) {
     this.#options = options;
@@ -114,6 +115,11 @@ export class SensorFleet {
       connected: sum((publisher) => (publisher.connected ? 1 : 0)),
       acknowledgedByKind: { ...this.#acknowledgedByKind },
     };
+  }
+
+  /** Why a sensor was last not connected; `undefined` where that was never so. */
+  get lastFault(): unknown {
+    return this.#lastFault;
   }
 
   /** Ids of acknowledged readings that brought one, the newest 100,000: each of them has to arrive at fusion. */
@@ -171,6 +177,7 @@ export class SensorFleet {
   }
 
   #failed(name: string, error: unknown): void {
+    this.#lastFault = error;
     const heldBack = this.#faultLog.admit();
     if (heldBack === undefined) return;
     const { url } = this.#options.broker;

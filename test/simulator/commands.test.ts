@@ -6,9 +6,11 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { createServer as createTlsServer } from "node:tls";
 import { fileURLToPath } from "node:url";
 import { Aedes } from "aedes";
 import { until } from "../support/until.ts";
+import { selfSigned } from "./certificate.ts";
 import { envelope, get, type Json, observation, post } from "./fusion-client.ts";
 
 const PROGRAM = fileURLToPath(new URL("./command.js", import.meta.url));
@@ -126,19 +128,19 @@ test("simulate ends with status 1 and a hint when nothing was acknowledged in al
   const silent = createServer((socket) => socket.resume()).listen(0, "127.0.0.1");
   await once(silent, "listening");
   const { port } = silent.address() as { port: number };
-  const simulation = new Running(
-    "simulate",
-    "--mqtt",
-    `mqtt://127.0.0.1:${port}`,
-    "--rate",
-    "50",
-    "--duration",
-    "300ms",
-  );
+  const untrusted = createTlsServer(await selfSigned()).listen(0, "127.0.0.1");
+  await once(untrusted, "listening");
+  const { port: tlsPort } = untrusted.address() as { port: number };
+  const shortly = ["--rate", "50", "--duration", "300ms"];
+  const simulation = new Running("simulate", "--mqtt", `mqtt://127.0.0.1:${port}`, ...shortly);
+  const strange = new Running("simulate", "--mqtt", `mqtts://127.0.0.1:${tlsPort}`, ...shortly);
   assert.equal(await simulation.status(), 1);
   assert.match(simulation.stdout, /mqtt: published=[1-9]\d* acknowledged=0/);
   assert.match(simulation.stderr, new RegExp(`127.0.0.1:${port} acknowledged nothing.*hint: .*--mqtt`, "s"));
   silent.close();
+  assert.equal(await strange.status(), 1);
+  assert.match(strange.stderr, /acknowledged nothing.*hint: Nobody known here has signed .* with --ca \(/s);
+  untrusted.close();
 });
 
 test("a simulated device of a profile stands where --port says, and only one can", async () => {
