@@ -3,7 +3,7 @@ import { isSection, rootNode, type SchemaNode } from "./schema-node.ts";
 import { HEX_PATTERN } from "./schema-terms.ts";
 import { DURATION_PATTERN, SIZE_PATTERN } from "./units.ts";
 
-const OWN_KEYWORDS = new Set(["atLeast", "atMost"]);
+const OWN_KEYWORDS = new Set(["atLeast", "atMost", "inWords"]);
 const OWN_FORMATS: Readonly<Record<string, { readonly pattern?: string; readonly format?: string }>> = {
   duration: { pattern: DURATION_PATTERN },
   size: { pattern: SIZE_PATTERN },

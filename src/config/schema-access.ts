@@ -19,6 +19,7 @@ const source = {
     user: {
       type: "string",
       pattern: "^[A-Za-z0-9_-]{1,64}$",
+      inWords: "1 to 64 letters, digits, _ or -",
       description: "Name of a device: its user name, or its certificate's name.",
     },
     names: {

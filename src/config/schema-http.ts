@@ -39,7 +39,11 @@ export const http = {
     hosts: {
       type: "array",
       maxItems: 64,
-      items: { type: "string", pattern: "^[A-Za-z0-9.-]{1,253}$" },
+      items: {
+        type: "string",
+        pattern: "^[A-Za-z0-9.-]{1,253}$",
+        inWords: "a host name or an IPv4 address, without a port",
+      },
       default: [],
       description:
         "Further names that callers may use for this gateway, such as a reverse proxy's; those in the certificate are known.",

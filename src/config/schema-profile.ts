@@ -46,6 +46,8 @@ const vector = {
   },
 } as const;
 
+const PROFILE_NAME = "1 to 64 lower-case letters, digits or -, the first no -";
+
 export const profileSchema = {
   type: "object",
   additionalProperties: false,
@@ -54,12 +56,13 @@ export const profileSchema = {
     name: {
       type: "string",
       pattern: "^[a-z0-9][a-z0-9-]{0,63}$",
+      inWords: PROFILE_NAME,
       description: "The profile's name; one that is shipped has it for its file's name.",
     },
     title: text("Maker, device, what it measures."),
     also: {
       type: "array",
-      items: { type: "string", pattern: "^[a-z0-9][a-z0-9-]{0,63}$" },
+      items: { type: "string", pattern: "^[a-z0-9][a-z0-9-]{0,63}$", inWords: PROFILE_NAME },
       default: [],
       description: "Other names that it goes by: devices that speak the same.",
     },

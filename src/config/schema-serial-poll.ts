@@ -168,6 +168,7 @@ const sdi12Sensor = {
     address: {
       type: "string",
       pattern: "^[0-9A-Za-z]$",
+      inWords: "one digit or letter",
       description: "The sensor's address, one digit or letter; quote it.",
     },
     measure: {

@@ -2,7 +2,13 @@
 import { duration, size } from "./schema-terms.ts";
 
 const usbId = (description: string) =>
-  ({ type: "string", pattern: "^[0-9A-Fa-f]{4}$", description, examples: ["0403"] }) as const;
+  ({
+    type: "string",
+    pattern: "^[0-9A-Fa-f]{4}$",
+    inWords: "four hexadecimal digits",
+    description,
+    examples: ["0403"],
+  }) as const;
 
 const match = {
   type: "object",

@@ -291,6 +291,7 @@ export const serialPort = {
     name: {
       type: "string",
       pattern: "^[A-Za-z0-9_-]{1,64}$",
+      inWords: "1 to 64 letters, digits, _ or -",
       description: "The port's name in status, metrics and log.",
     },
     ...serialDevice,

@@ -4,7 +4,7 @@
  *
  * Formats of our own: `duration` and `size` are written with their unit, bounded by the keywords `atLeast` and `atMost`,
  * and are numbers, in milliseconds and bytes, once loaded; `hex` is bytes in hexadecimal digits; `path` is a file or folder, absolute once loaded; `url` may hold
- * a secret and is redacted where it is shown. `examples` stand, commented out, in the example file.
+ * a secret and is redacted where it is shown. `inWords` says what a `pattern` wants. `examples` stand, commented out, in the example file.
  */
 import type { FromSchema } from "json-schema-to-ts";
 import { aclFile, passwordFile, sources } from "./schema-access.ts";
@@ -102,6 +102,7 @@ export const configSchema = {
         id: {
           type: "string",
           pattern: "^[A-Za-z0-9._-]{1,64}$",
+          inWords: "1 to 64 letters, digits, ., _ or -",
           description: "The gateway's name towards fusion; by default the host name.",
           examples: ["sierra-014"],
         },

@@ -50,6 +50,7 @@ const ajv = new Ajv({
     "register-address": true,
   },
 });
+ajv.addKeyword({ keyword: "inWords", schemaType: "string" });
 ajv.addKeyword({ keyword: "atLeast", type: "string", schemaType: "string", validate: within((a, b) => a >= b) });
 ajv.addKeyword({ keyword: "atMost", type: "string", schemaType: "string", validate: within((a, b) => a <= b) });
 
@@ -153,6 +154,8 @@ function describe(error: ErrorObject, root: SchemaNode): string {
       return "must not be empty";
     case "maxLength":
       return wants(`${params.limit} character${params.limit === 1 ? "" : "s"} or fewer`);
+    case "pattern":
+      return wants(String(node.inWords ?? `text that fits ${error.schema}`));
     case "minItems":
       return "must not be empty";
     case "maxItems":

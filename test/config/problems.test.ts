@@ -36,7 +36,7 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[
   ["uplink: { breaker: { failureRate: 0 } }", /must be more than 0, not 0$/],
   ["gateway: { location: { lat: 38 } }", "line 1: gateway.location.lon: is missing (Degrees east.)"],
   ["gateway: { dataDir: '' }", "line 1: gateway.dataDir: must not be empty"],
-  ["gateway: { id: a/b }", /^line 1: gateway.id: must match pattern/],
+  ["gateway: { id: a/b }", 'line 1: gateway.id: must be 1 to 64 letters, digits, ., _ or -, not "a/b"'],
   ["uplink: { url: fusion }", /^line 1: uplink.url: is not a URL/],
   // Units.
   ["outbox: { maxAge: 30 }", "line 1: outbox.maxAge: must be a duration with its unit, such as 30s, not 30"],
@@ -113,7 +113,10 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[
   ["http: { cors: ['https://console.example/'] }", /^line 1: http.cors\[0\]: must be an origin/],
   ["http: { cors: ['null'] }", /^line 1: http.cors\[0\]: must be an origin/],
   ["mqtt: { listeners: [{ bind: 127.0.0.1, port: 8480 }] }", /mqtt.listeners\[0\]: http listens on/],
-  ["mqtt: { sources: [{ user: 'a/b', names: [x] }] }", /^line 1: mqtt.sources\[0\].user: must match pattern/],
+  [
+    "mqtt: { sources: [{ user: 'a/b', names: [x] }] }",
+    /^line 1: mqtt.sources\[0\].user: must be 1 to 64 letters, digits, _ or -, not "a\/b"$/,
+  ],
   ["mqtt: { sources: [{ user: a }] }", /^line 1: mqtt.sources\[0\].names: is missing/],
   ["mqtt: { routes: [{ topic: 'a/{clas}' }] }", /routes\[0\].topic: level `\{clas\}` must be/],
   ["mqtt: { routes: [{ topic: 'a/x{class}' }] }", /level `x\{class\}` must be/],
