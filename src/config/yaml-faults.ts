@@ -51,6 +51,11 @@ export function syntaxProblems(text: string, faults: readonly YAMLError[], lines
   const looked = faults.slice(0, MOST_FAULTS);
   const problems = new Map<string, Problem>();
   looked.forEach((fault, index) => {
+    const within = source.lineAt(fault.pos[0]);
+    // Below a line that stands wrong, the next one seems to.
+    const follows =
+      fault.code === "BLOCK_AS_IMPLICIT_KEY" && [...problems.values()].some(({ line }) => line === within);
+    if (follows) return;
     for (const { line, message } of slips(fault, looked.slice(0, index), source)) {
       problems.set(`${line} ${message}`, { path: "", message, line });
     }

@@ -61,6 +61,10 @@ const ONE_PROBLEM: readonly (readonly [yaml: string, problem: string | RegExp])[
   ["gateway:\n  id: a\n   dataDir: /d\n   x: 1", "line 3: is indented further than line 2, which has a value already"],
   ["gateway: # a\n  id: 'a'\n   dataDir: /d", "line 3: is indented further than line 2, which has a value already"],
   ["gateway:\n  id: a\n dataDir: /d", "line 3: is indented by 1 space, as none of the lines above it is"],
+  [
+    "serial:\n  - name: a\n   path: /d\n    codec: json",
+    "line 3: is indented by 3 spaces, as none of the lines above it is",
+  ],
   ["gateway:\n  id:a\n  dataDir: /d", "line 2: a space must follow the colon of `id:`"],
   ["gateway:\n  id: a\n  dataDir:/d", "line 3: a space must follow the colon of `dataDir:`"],
   ["gateway:\n  id:a", /^line 1: gateway: must be .*; a space must follow the colon of `id:`$/],
