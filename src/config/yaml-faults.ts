@@ -15,7 +15,12 @@ interface Source {
   tokens(): readonly Token[];
 }
 
-type Told = Required<Pick<Problem, "line" | "message">>;
+interface Told {
+  readonly line: number;
+  readonly message: string;
+  /** The line begins in a column in which it may not. */
+  readonly misplaced?: true;
+}
 
 /** An opening bracket that nothing closes, up to where the parser gave up. */
 interface Unclosed {
@@ -27,6 +32,8 @@ interface Unclosed {
 /** A key with its colon, and the value right behind it; a URL is none. */
 const COLON_WITHOUT_SPACE = /^\s*(?:- +)*([\w.-]+):(?!\/\/)[^\s:]/;
 const KEY_WITHOUT_COLON = /^\s*(?:- +)*([\w.-]+) +[^\s:]/;
+/** Two keys with their colons, none of them in brackets or quotes. */
+const TWO_KEYS = /^[^{["'#]*:\s[^{["'#]*:(?:\s|$)/;
 const NO_CONTENT = /^\s*(?:#.*|---.*)?$/;
 /** Nobody mends more at once, and a file of nothing but brackets has one for each. */
 const MOST_FAULTS = 100;
@@ -49,18 +56,26 @@ export function syntaxProblems(text: string, faults: readonly YAMLError[], lines
     },
   };
   const looked = faults.slice(0, MOST_FAULTS);
-  const problems = new Map<string, Problem>();
+  const told = new Map<string, Told>();
   looked.forEach((fault, index) => {
-    const within = source.lineAt(fault.pos[0]);
-    // Below a line that stands wrong, the next one seems to.
-    const follows =
-      fault.code === "BLOCK_AS_IMPLICIT_KEY" && [...problems.values()].some(({ line }) => line === within);
-    if (follows) return;
-    for (const { line, message } of slips(fault, looked.slice(0, index), source)) {
-      problems.set(`${line} ${message}`, { path: "", message, line });
-    }
+    if (followsFrom([...told.values()], fault, source)) return;
+    for (const slip of slips(fault, looked.slice(0, index), source)) told.set(`${slip.line} ${slip.message}`, slip);
   });
-  return [...problems.values()];
+  return [...told.values()].map(({ line, message }) => ({ path: "", message, line }));
+}
+
+/** Of the lines that stand with one that is misplaced, and below it, each seems to stand wrong; behind an open quote, each bracket to be open. */
+function followsFrom(told: readonly Told[], { code, message, pos }: YAMLError, { rows, lineAt }: Source): boolean {
+  // From where the parser has lost its way, it names each word.
+  if (message.includes(" token in YAML stream")) return told.length > 0;
+  if (/end with a [}\]]$/.test(message)) return told.some((slip) => slip.message.startsWith("the quote"));
+  if (!/^(?:BAD_INDENT|MISSING_CHAR|BLOCK_AS_IMPLICIT_KEY|MULTILINE_IMPLICIT_KEY)$/.test(code)) return false;
+  const at = lineAt(pos[0]);
+  return told.some(({ line, misplaced: isMisplaced }) => {
+    const column = indentOf(rows[line - 1] ?? "");
+    const between = rows.slice(line - 1, at);
+    return isMisplaced && line <= at && between.every((row) => NO_CONTENT.test(row) || indentOf(row) >= column);
+  });
 }
 
 /** Whether the text begins as another language does, on its first line that says anything. */
@@ -84,7 +99,7 @@ function slips(fault: YAMLError, before: readonly YAMLError[], source: Source): 
     case "TAB_AS_INDENT":
       return [{ line, message: "a tab stands in the indentation, which YAML wants in spaces" }];
     case "BLOCK_AS_IMPLICIT_KEY":
-      return nested(fault, source);
+      return orElse(nested(fault, source), asParsed);
     case "MULTILINE_IMPLICIT_KEY": {
       const saidAlready = before.some(({ code, pos }) => code === "BLOCK_AS_IMPLICIT_KEY" && pos[0] === fault.pos[0]);
       return saidAlready ? [] : orElse(brokenKeys(fault, source), asParsed);
@@ -108,13 +123,12 @@ function orElse(told: Told[], otherwise: Told[]): Told[] {
 function nested({ pos: [from] }: YAMLError, { rows, lineAt }: Source): Told[] {
   const line = lineAt(from);
   const row = rows[line - 1] ?? "";
-  if (/:\s.*:(?:\s|$)/.test(row)) {
+  if (TWO_KEYS.test(row)) {
     return [{ line, message: "has two keys on one line; put the value in quotes where its colon belongs to it" }];
   }
   const next = rows.findIndex((candidate, index) => index >= line && !NO_CONTENT.test(candidate)) + 1;
-  // The lines below one that is indented too far are in order among themselves.
-  if (indentOf(rows[next - 1] ?? "") <= contentColumn(row)) return [];
-  return [{ line: next, message: `is indented further than line ${line}, which has a value already` }];
+  if (indentOf(rows[next - 1] ?? "") > contentColumn(row)) return [tooFar(next, line)];
+  return row.trimStart().startsWith("-") ? offColumn(line, rows) : [];
 }
 
 /** Keys whose colon, or the space behind it, is missing: the parser takes them for the begin of a text of several lines. */
@@ -135,16 +149,22 @@ function brokenKeys({ pos: [from, to] }: YAMLError, { rows, lineAt }: Source): T
 
 function misplaced({ pos: [from], message }: YAMLError, { rows, lineAt }: Source): Told[] {
   if (!/items must start at the same column|without - indicator/.test(message)) return [];
-  const line = lineAt(from);
+  return offColumn(lineAt(from), rows);
+}
+
+function tooFar(line: number, above: number): Told {
+  return { line, message: `is indented further than line ${above}, which has a value already`, misplaced: true };
+}
+
+/** A line that is not in the column of those to which it belongs; which of the two stands wrong nobody can know. */
+function offColumn(line: number, rows: readonly string[]): Told[] {
   const indent = indentOf(rows[line - 1] ?? "");
   const above = rows.slice(0, line - 1).findLastIndex((row) => !NO_CONTENT.test(row)) + 1;
-  if (indent > contentColumn(rows[above - 1] ?? "")) {
-    return [{ line, message: `is indented further than line ${above}, which has a value already` }];
-  }
-  const columns = rows.slice(0, line - 1).flatMap((row) => [indentOf(row), contentColumn(row)]);
-  if (columns.includes(indent)) return [];
-  const spaces = indent === 1 ? "1 space" : `${indent} spaces`;
-  return [{ line, message: `is indented by ${spaces}, as none of the lines above it is` }];
+  const row = rows[above - 1] ?? "";
+  if (indent > contentColumn(row)) return [tooFar(line, above)];
+  if (indent === indentOf(row)) return [];
+  const message = `is indented by ${indent}, and line ${above} by ${indentOf(row)}: what belongs together begins in the same column`;
+  return [{ line, message, misplaced: true }];
 }
 
 function leftOpen({ pos: [at], message }: YAMLError, { tokens, lineAt }: Source): Told[] {
