@@ -21,10 +21,6 @@ interface BackupOptions extends FileOptions {
   readonly overwrite?: true;
 }
 
-interface RestoreOptions extends FileOptions {
-  readonly yes?: true;
-}
-
 const PROGRESS_EVERY_BLOCKS = 100;
 const DAMAGED_HINT =
   "If it is the outbox in use, restart the daemon: what is whole is delivered, what is not is counted as damaged. Check the card.";
@@ -40,11 +36,7 @@ export function addOutboxFileCommands(outbox: Command, terminal: Terminal): void
     .action((file: string, options: BackupOptions) => backup(file, options, terminal));
   withFileOptions(outbox.command("restore <file>"))
     .description("put a copy in the outbox's place, and keep what was there beside it; the daemon must not run")
-    .option(
-      "--yes",
-      "also where the outbox in place holds waiting readings or dead letters: they are kept, and not sent",
-    )
-    .action((file: string, options: RestoreOptions) => restore(file, options, terminal));
+    .action((file: string, options: FileOptions) => restore(file, options, terminal));
 }
 
 function withFileOptions(command: Command): Command {
@@ -80,15 +72,14 @@ async function backup(target: string, options: BackupOptions, terminal: Terminal
   mustBeWhole(report, `${target} was left as it was; what could be copied is in the file named above. ${DAMAGED_HINT}`);
 }
 
-async function restore(source: string, options: RestoreOptions, terminal: Terminal): Promise<void> {
+async function restore(source: string, options: FileOptions, terminal: Terminal): Promise<void> {
   const { file, config } = await placeOf(options, terminal);
   const { restore: put, heldText } = await import("../outbox/backup.ts");
   const { DataDirLock } = await import("../outbox/data-dir-lock.ts");
   const lock = DataDirLock.acquire(config.gateway.dataDir);
   try {
     const store = { file, maxBytes: config.outbox.maxBytes, bootId: bootId() };
-    const leaveHeld = options.yes === true;
-    const restored = put(resolve(source), store, { leaveHeld, ...progressOn(terminal, options) });
+    const restored = put(resolve(source), store, progressOn(terminal, options).onProgress);
     endProgress(terminal, options);
     const { pending, setAside, left } = restored;
     const detail = {

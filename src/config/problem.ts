@@ -61,9 +61,7 @@ export class ConfigError extends GatewayError {
       code: "CONFIG_INVALID",
       op: "config.load",
       message: [`${file} has ${count}`, ...sorted.map((problem) => `  ${problemText(problem)}`)].join("\n"),
-      hint:
-        hint ??
-        `Mend what is listed; \`summit-edge config check --config ${file}\` looks again${FURTHER[about]}`,
+      hint: hint ?? `Mend what is listed; \`summit-edge config check --config ${file}\` looks again${FURTHER[about]}`,
       cause,
     });
     this.name = "ConfigError";

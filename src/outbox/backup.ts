@@ -85,18 +85,16 @@ export interface Held {
   readonly deadLetters: number | null;
 }
 
-export interface RestoreOptions {
-  /** Put the copy in place also of an outbox that holds readings which wait, or dead letters, or may hold some. */
-  readonly leaveHeld: boolean;
-  readonly onProgress?: VerifyOptions["onProgress"];
-}
-
 /**
  * Puts a copy in the outbox's place. Only for whoever holds the dataDir's lock. What was there is kept; the restored file is an
  * outbox of its own, and gives no sequence number that either of them has given.
- * @throws GatewayError OUTBOX_MISSING, NOT_AN_OUTBOX, OUTBOX_UNREADABLE, BACKUP_DAMAGED, OUTBOX_TOO_NEW, OUTBOX_HOLDS_READINGS (without `leaveHeld`)
+ * @throws GatewayError OUTBOX_MISSING, NOT_AN_OUTBOX, OUTBOX_UNREADABLE, BACKUP_DAMAGED, OUTBOX_TOO_NEW
  */
-export function restore(source: string, options: StoreOptions, { leaveHeld, onProgress }: RestoreOptions): Restored {
+export function restore(
+  source: string,
+  options: StoreOptions,
+  onProgress: VerifyOptions["onProgress"] = undefined,
+): Restored {
   const { file } = options;
   if (!existsSync(source))
     throw missing("outbox.restore", source, "Check the name; summit-edge outbox backup FILE makes such a copy.");
@@ -105,7 +103,6 @@ export function restore(source: string, options: StoreOptions, { leaveHeld, onPr
   if (fault !== undefined) throw damagedBackup(source, fault);
   finishReplacement(file);
   const present = existsSync(file) ? stateOf(file) : undefined;
-  if (present !== undefined && !leaveHeld) mustHoldNothing(file, present.held);
   const fresh = `${file}.fresh`;
   remove(fresh);
   try {
@@ -119,21 +116,6 @@ export function restore(source: string, options: StoreOptions, { leaveHeld, onPr
   } finally {
     remove(fresh);
   }
-}
-
-function mustHoldNothing(file: string, held: Held): void {
-  if (held.pending === 0 && held.deadLetters === 0) return;
-  const unknown = held.pending === null;
-  throw new GatewayError({
-    code: "OUTBOX_HOLDS_READINGS",
-    op: "outbox.restore",
-    message: unknown
-      ? `the outbox ${file} cannot be read, and may hold readings that wait, and dead letters: nothing was changed`
-      : `the outbox ${file} holds ${heldText(held)}, which would be in no outbox any more: nothing was changed`,
-    hint: unknown
-      ? "Start the gateway, which salvages what can be read, and sends it. Or say --yes: the file is kept beside the new one."
-      : "Start the gateway and let it send what waits (summit-edge outbox stats); summit-edge dead-letters list shows what was refused. Or say --yes: the file is kept beside the new one, and summit-edge outbox restore can put it back.",
-  });
 }
 
 /** Of what is known: `12 waiting readings and 1 dead letter`, without what there is none of. */

@@ -12,8 +12,6 @@ import { temporaryFolder } from "../support/temporary-folder.ts";
 const OPTIONS = { maxBytes: 2 ** 30, bootId: "boot" };
 const IDLE = { inUse: false };
 const NEW = { ...IDLE, overwrite: false };
-const EMPTY = { leaveHeld: false };
-const YES = { leaveHeld: true };
 const OVER = { ...IDLE, overwrite: true };
 
 async function filled(t: TestContext): Promise<Filled & { readonly file: string; readonly copy: string }> {
@@ -76,7 +74,7 @@ test("a file that is not there, or of another version, is a clear error", async 
   const { file, copy } = await filled(t);
   assert.throws(() => verify(`${file}.not`, IDLE), { code: "OUTBOX_MISSING" });
   assert.throws(() => backup(`${file}.not`, copy, NEW), { code: "OUTBOX_MISSING", hint: /gateway\.dataDir/ });
-  assert.throws(() => restore(`${file}.not`, { ...OPTIONS, file }, EMPTY), {
+  assert.throws(() => restore(`${file}.not`, { ...OPTIONS, file }), {
     code: "OUTBOX_MISSING",
     hint: /backup FILE/,
   });
@@ -93,7 +91,7 @@ test("a folder, or what another user keeps to himself, is a clear error, and no 
     const fault = { name: "GatewayError", code: "OUTBOX_UNREADABLE" };
     assert.throws(() => verify(named, IDLE), fault);
     assert.throws(() => backup(named, copy, NEW), fault);
-    assert.throws(() => restore(named, { ...OPTIONS, file }, YES), fault);
+    assert.throws(() => restore(named, { ...OPTIONS, file }), fault);
   }
 });
 
@@ -132,7 +130,7 @@ test("a restored copy delivers what it holds, as an outbox of its own whose numb
   const { lastSeq } = opened.engine.books();
   closeEngine(opened);
 
-  const restored = restore(copy, { ...OPTIONS, file }, YES);
+  const restored = restore(copy, { ...OPTIONS, file });
   assert.equal(restored.pending, waiting.size);
   assert.equal(restored.nextSeq, lastSeq + 1);
   assert.equal(restored.setAside, `${file}.replaced-1`);
@@ -145,51 +143,33 @@ test("a restored copy delivers what it holds, as an outbox of its own whose numb
   closeEngine(again);
 });
 
-test("an outbox that still holds something is replaced only by who says so, and tells what is left where", async (t) => {
+test("what an outbox still held that a copy has replaced is told, and comes back from the file that is kept", async (t) => {
   const { folder, file, copy, waiting, deadLetters } = await filled(t);
   backup(file, copy, NEW);
-  const bytes = readFileSync(file);
-  const put = (how: typeof YES) => restore(copy, { ...OPTIONS, file }, how);
-  const held = `holds ${waiting.size} waiting readings and ${deadLetters.size} dead letters, .* nothing was changed`;
-  const refused = { code: "OUTBOX_HOLDS_READINGS", message: new RegExp(held), hint: /let it send.*--yes/ };
-  assert.throws(() => put(EMPTY), refused);
-  assert.deepEqual([readFileSync(file), existsSync(`${file}.replaced-1`)], [bytes, false]);
-  assert.deepEqual(put(YES).left, { pending: waiting.size, deadLetters: deadLetters.size });
+  const put = () => restore(copy, { ...OPTIONS, file });
+  assert.deepEqual(put().left, { pending: waiting.size, deadLetters: deadLetters.size });
 
   const opened = await openEngine(folder);
   drain(opened.engine);
+  opened.engine.drop("all");
   closeEngine(opened);
-  const lettersOnly = new RegExp(`holds ${deadLetters.size} dead letters, `);
-  assert.throws(() => put(EMPTY), { code: "OUTBOX_HOLDS_READINGS", message: lettersOnly });
-  const again = await openEngine(folder);
-  again.engine.drop("all");
-  closeEngine(again);
-  const back = restore(`${file}.replaced-1`, { ...OPTIONS, file }, EMPTY);
-  assert.deepEqual(
-    [back.left, back.pending],
-    [{ pending: 0, deadLetters: 0 }, waiting.size],
-    "what was left comes back",
-  );
+  const back = restore(`${file}.replaced-1`, { ...OPTIONS, file });
+  assert.deepEqual([back.left, back.pending], [{ pending: 0, deadLetters: 0 }, waiting.size]);
 
   writeFileSync(file, "garbage");
-  assert.throws(() => put(EMPTY), {
-    code: "OUTBOX_HOLDS_READINGS",
-    message: /cannot be read, and may hold/,
-    hint: /salvages.*--yes/,
-  });
-  assert.deepEqual(put(YES).left, { pending: null, deadLetters: null });
+  assert.deepEqual(put().left, { pending: null, deadLetters: null });
 });
 
 test("a copy takes a damaged outbox's place, and where there is none", async (t) => {
   const { folder, file, copy, waiting, lastSeq } = await filled(t);
   backup(file, copy, NEW);
   writeFileSync(file, "garbage");
-  assert.ok(restore(copy, { ...OPTIONS, file }, YES).nextSeq > lastSeq + 1);
+  assert.ok(restore(copy, { ...OPTIONS, file }).nextSeq > lastSeq + 1);
   const opened = await openEngine(folder);
   assert.equal(drain(opened.engine).length, waiting.size);
   closeEngine(opened);
   const elsewhere = temporaryFolder(t);
-  assert.equal(restore(copy, { ...OPTIONS, file: join(elsewhere, "outbox.db") }, EMPTY).setAside, null);
+  assert.equal(restore(copy, { ...OPTIONS, file: join(elsewhere, "outbox.db") }).setAside, null);
   const other = await openEngine(elsewhere);
   assert.equal(drain(other.engine).length, waiting.size);
   closeEngine(other);
@@ -200,12 +180,12 @@ test("a damaged copy, or a file of another kind, is not put in place, and nothin
   backup(file, copy, NEW);
   run(copy, "UPDATE block SET body = zeroblob(length(body)) WHERE key = (SELECT MIN(key) FROM block)");
   const bytes = readFileSync(file);
-  assert.throws(() => restore(copy, { ...OPTIONS, file }, YES), { code: "BACKUP_DAMAGED" });
+  assert.throws(() => restore(copy, { ...OPTIONS, file }), { code: "BACKUP_DAMAGED" });
   flip(copy, 3);
-  assert.throws(() => restore(copy, { ...OPTIONS, file }, YES), { code: "BACKUP_DAMAGED", message: /header/ });
+  assert.throws(() => restore(copy, { ...OPTIONS, file }), { code: "BACKUP_DAMAGED", message: /header/ });
   for (const content of ["gateway: { id: a }\n", "a page of text\n".repeat(1000)]) {
     writeFileSync(copy, content);
-    assert.throws(() => restore(copy, { ...OPTIONS, file }, YES), { code: "NOT_AN_OUTBOX", hint: /Name a copy/ });
+    assert.throws(() => restore(copy, { ...OPTIONS, file }), { code: "NOT_AN_OUTBOX", hint: /Name a copy/ });
   }
   assert.deepEqual(readFileSync(file), bytes);
   assert.equal(existsSync(`${file}.fresh`), false);

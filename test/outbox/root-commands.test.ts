@@ -19,7 +19,7 @@ test("an outbox that root restores, and its lock, are the daemon's", { skip }, a
   const dataDir = temporaryFolder(t);
   chownSync(dataDir, DAEMON, DAEMON);
   const lock = DataDirLock.acquire(dataDir);
-  restore(copy, { file: join(dataDir, "outbox.db"), maxBytes: 2 ** 30, bootId: "boot" }, { leaveHeld: false });
+  restore(copy, { file: join(dataDir, "outbox.db"), maxBytes: 2 ** 30, bootId: "boot" });
   lock.release();
   const names = readdirSync(dataDir).sort();
   assert.ok(names.includes("lock") && names.includes("outbox.db"), names.join());
