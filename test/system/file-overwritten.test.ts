@@ -15,6 +15,7 @@ import {
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import Database from "better-sqlite3";
+import type { MqttClient } from "mqtt";
 import { ExitStatus } from "#src/kernel/errors.js";
 import type { WalFrames } from "#src/outbox/file-content.js";
 import { Store } from "#src/outbox/store.js";
@@ -57,6 +58,24 @@ function inLogAlone(file: string): number {
   return log - checkpointed;
 }
 
+/**
+ * Ends the load, with readings in the log that the file does not have: the last commit may just have brought in all of it. Gives a client that
+ * goes on, and how many readings are acknowledged.
+ */
+async function withoutLoad(
+  t: TestContext,
+  { ports, file, pressing }: Pick<World, "ports" | "file" | "pressing">,
+): Promise<{ client: MqttClient; acknowledged: number }> {
+  pressing.stop();
+  await until("all is acknowledged", () => pressing.acknowledged.size === pressing.published);
+  const client = await device(t, ports.mqtt);
+  let acknowledged = pressing.acknowledged.size;
+  for (; inLogAlone(file) === 0; acknowledged++) {
+    await client.publishAsync("observations/smoke", `{"source":"presser","n":${acknowledged}}`, { qos: 1 });
+  }
+  return { client, acknowledged };
+}
+
 /** An outbox of somebody else's, with readings of theirs. */
 async function anotherOutbox(t: TestContext): Promise<string> {
   const folder = temporaryFolder(t);
@@ -78,10 +97,12 @@ for (const [what, overwrite] of Object.entries(WAYS)) {
   test(`${what}: it is noticed at once, and what was acknowledged is delivered or counted as damaged`, async (t) => {
     const other = await anotherOutbox(t);
     const { daemon, folder, ports, file, pressing } = await loaded(t);
+    // In the midst of a checkpoint it is not told from the daemon's own writing (decision 0029).
+    const { client } = await withoutLoad(t, { ports, file, pressing });
     overwrite(file, other, t);
     const theirs = readFileSync(file);
+    client.publish("observations/smoke", '{"source":"presser"}', { qos: 1 });
     assert.equal(await daemon.ended(), ExitStatus.ioError);
-    pressing.stop();
     const acknowledged = new Set(pressing.acknowledged);
 
     const fusion = await Collector.start();
@@ -90,12 +111,12 @@ for (const [what, overwrite] of Object.entries(WAYS)) {
     t.after(() => again.stop("SIGKILL"));
     await until("what was not acknowledged is sent again", () => pressing.acknowledged.size === pressing.published);
     const { ledger, conditions } = await again.untilStatus(({ ledger }) => ledger.pending === 0);
-    const { accepted = 0, delivered = 0, damaged = 0 } = ledger;
-    assert.equal(accepted, delivered + damaged);
+    const { accepted = 0, delivered = 0, damaged = 0, evicted = 0 } = ledger;
+    assert.equal(accepted, delivered + damaged + evicted);
     assert.ok(damaged > 0, "what only the file held is named");
     const received = new Set(fusion.received.map(({ attributes }) => attributes.n as number));
     const missing = [...acknowledged].filter((n) => !received.has(n)).length;
-    assert.ok(missing <= damaged, `${missing} of those acknowledged are missing, ${damaged} are named`);
+    assert.ok(missing <= damaged + evicted, `${missing} of those acknowledged are missing, ${damaged} are named`);
     assert.ok(
       fusion.received.every(({ source }) => source === "presser"),
       "nothing of the other outbox is sent",
@@ -107,14 +128,7 @@ for (const [what, overwrite] of Object.entries(WAYS)) {
 
 test("a daemon that is stopped after its file was overwritten leaves the other content as it is, and names what is lost", async (t) => {
   const { daemon, folder, ports, file, pressing } = await loaded(t);
-  pressing.stop();
-  await until("all is acknowledged", () => pressing.acknowledged.size === pressing.published);
-  // Where the last commit has just brought the log into the file, all of it is overwritten.
-  const client = await device(t, ports.mqtt);
-  let acknowledged = pressing.acknowledged.size;
-  for (; inLogAlone(file) === 0; acknowledged++) {
-    await client.publishAsync("observations/smoke", `{"n":${acknowledged}}`, { qos: 1 });
-  }
+  const { acknowledged } = await withoutLoad(t, { ports, file, pressing });
   daemon.child.kill("SIGSTOP");
   writeFileSync(file, "somebody's");
   daemon.child.kill("SIGTERM");
@@ -139,8 +153,8 @@ test("noise in its middle: it is found by a check beside, and what was acknowled
   const again = await Daemon.start({ folder, ports, changes: { outbox: OUTBOX } });
   t.after(() => again.stop("SIGKILL"));
   await until("what was not acknowledged is sent again", () => pressing.acknowledged.size === pressing.published);
-  const { accepted = 0, pending = 0, damaged = 0 } = (await again.status()).ledger;
-  assert.equal(accepted, pending + damaged);
+  const { accepted = 0, pending = 0, damaged = 0, evicted = 0 } = (await again.status()).ledger;
+  assert.equal(accepted, pending + damaged + evicted);
   assert.ok(accepted >= acknowledged && damaged > 0);
 });
 
