@@ -20,36 +20,9 @@ const MAY_IMPORT = {
   "sources/serial": ["kernel", "config", "codec", "observation", "sources"],
   operations: ["kernel", "config", "observation"],
   simulator: ["kernel", "config", "codec", "observation", "identity"],
-  cli: [
-    "kernel",
-    "config",
-    "codec",
-    "observation",
-    "identity",
-    "outbox",
-    "uplink",
-    "sources",
-    "sources/mqtt",
-    "sources/serial",
-    "operations",
-    "simulator",
-    ".",
-  ],
-  ".": [
-    "kernel",
-    "config",
-    "codec",
-    "observation",
-    "identity",
-    "outbox",
-    "uplink",
-    "sources",
-    "sources/mqtt",
-    "sources/serial",
-    "operations",
-    "cli",
-  ],
 };
+MAY_IMPORT["."] = [...Object.keys(MAY_IMPORT).filter((name) => name !== "simulator"), "cli"];
+MAY_IMPORT.cli = [...Object.keys(MAY_IMPORT)];
 /** Rooms without I/O, timers or a clock of their own, and the modules, pure as well, that they may use all the same. */
 const PURE = { codec: ["cborg"], observation: ["node:crypto"] };
 
