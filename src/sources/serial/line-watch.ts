@@ -15,8 +15,8 @@ import type { SerialPortConfig } from "../../config/schema.ts";
 import { formatDuration, formatSize } from "../../config/units.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import type { Conditions } from "../../kernel/conditions.ts";
+import { FrameAllowance } from "./frame-allowance.ts";
 import { placeText } from "./port-place.ts";
-import { RateLimit } from "./rate-limit.ts";
 
 /** How long a port has to have kept its rate before it no longer counts as babbling. */
 export const BABBLE_FORGIVEN_MS = 60_000;
@@ -53,7 +53,7 @@ export class LineWatch {
   readonly #config: SerialPortConfig;
   readonly #parts: WatchParts;
   readonly #quality: LineQuality;
-  readonly #rate: RateLimit;
+  readonly #rate: FrameAllowance;
   readonly #isText: boolean;
   #frames = 0;
   #goodInARow = 0;
@@ -73,7 +73,7 @@ export class LineWatch {
     this.#parts = parts;
     this.#isText = speaksText(config);
     this.#quality = new LineQuality(config, this.#isText);
-    this.#rate = new RateLimit(config.maxRate);
+    this.#rate = new FrameAllowance(config.maxRate);
   }
 
   /** The port has been opened. */

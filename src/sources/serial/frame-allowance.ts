@@ -8,7 +8,7 @@ export interface RateBounds {
 }
 
 /** Two allowances that fill up evenly; a second's worth may be saved up. */
-export class RateLimit {
+export class FrameAllowance {
   readonly #bounds: RateBounds;
   readonly #left: { frames: number; bytes: number };
   #at = 0;
