@@ -105,7 +105,9 @@ export class MqttBroker {
       clock,
       maxInflightQos2: limits.maxInflightQos2,
       unrouted: (client, topic) => {
-        if (!this.#isTaken(topic)) this.#unrouted.add(client.id, this.#connections.get(client)?.arrival.address, topic);
+        if (this.#isTaken(topic)) return;
+        const { clientIdGiven, arrival } = this.#connections.get(client) ?? {};
+        this.#unrouted.add(clientIdGiven ? client.id : undefined, arrival?.address, topic);
       },
     });
     this.#store = new SessionStore({

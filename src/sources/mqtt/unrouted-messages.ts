@@ -39,8 +39,8 @@ export class UnroutedMessages {
     return this.#count;
   }
 
-  /** Counts one, and names it in the log where that is due. */
-  add(client: string, address: string | undefined, topic: string): void {
+  /** Counts one, and names it in the log where that is due. `client`: the id that it gave, if any. */
+  add(client: string | undefined, address: string | undefined, topic: string): void {
     this.#count++;
     const key = `${address} ${topic}`;
     const now = this.#clock.monotonic();
@@ -58,7 +58,7 @@ export class UnroutedMessages {
     const cut = topic.slice(0, HEAD_BYTES);
     const reason = `no route in mqtt.routes matches ${cut}${near === undefined ? "" : `; did you mean ${near}?`}`;
     this.#log.warn(
-      { client, address, topic: cut, reason, heldBack },
+      { ...(client !== undefined && { client }), address, topic: cut, reason, heldBack },
       "message not stored, and nobody has subscribed to it",
     );
   }

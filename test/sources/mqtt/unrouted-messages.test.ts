@@ -49,6 +49,17 @@ describe("a message that no route matches", () => {
     });
   }
 
+  it("of a client that gave no id is told without one: what the engine has made up says nothing to anybody", async (t) => {
+    const { gateway } = await started(t);
+    const nameless = await connected(gateway, "");
+    nameless.send(publishPacket("news", reading, { qos: 1, id: 1 }));
+    await nameless.next(PUBACK);
+    assert.deepEqual(
+      linesOf(gateway).map(({ client, address }) => [client, address]),
+      [[undefined, "127.0.0.1"]],
+    );
+  });
+
   it("is told once an hour for each address and topic, whatever the client's id, and of all a few a minute", async (t) => {
     const { clock, gateway, client } = await started(t);
     const send = async (topic: string): Promise<void> => {
