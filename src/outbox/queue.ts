@@ -56,6 +56,8 @@ export class Queue {
   /** By lane: no block before this key waits unleased. */
   readonly #cursors: number[];
   readonly #deferrals: Deferral[];
+  /** By lane: the first block that waits unleased, where it is known. What is put behind it does not change that. */
+  readonly #heads = new Array<BlockHead | undefined>(LANES);
   /** As of the last lease: readings from this sequence number on may go although those before them cannot. */
   #newerFrom: number | undefined;
 
@@ -139,6 +141,7 @@ export class Queue {
   /** Puts blocks on lease. */
   take(blocks: readonly QueuedBlock[]): void {
     for (const { key, lane, count } of blocks) {
+      this.#heads[lane] = undefined;
       this.#leasedKeys.add(key);
       this.#addLeased(lane, key, count);
       if (bandOf(key) === Band.deferred(lane)) this.#deferral(lane).cursor = key + 1;
@@ -157,6 +160,7 @@ export class Queue {
 
   /** A block at this key waits (again). */
   lookAgainFrom(lane: number, key: number): void {
+    this.#heads[lane] = undefined;
     if (bandOf(key) === Band.waiting(lane)) this.#cursors[lane] = Math.min(this.#cursors[lane] ?? key, key);
     else this.#deferral(lane).cursor = Math.min(this.#deferral(lane).cursor, key);
   }
@@ -188,11 +192,13 @@ export class Queue {
 
   /** Counts what was put off again, after a block went whose count could not be believed. */
   recount(lane: number): void {
+    this.#heads[lane] = undefined;
     this.#deferral(lane).count = this.#store.countIn(Band.deferred(lane));
   }
 
   /** `count` readings have left the band of the block at `key`. */
   left(lane: number, key: number, count: number): void {
+    this.#heads[lane] = undefined;
     if (bandOf(key) === Band.deferred(lane)) this.#deferral(lane).count -= count;
   }
 
@@ -244,7 +250,8 @@ export class Queue {
 
   /**
    * Readings that could be leased now, by lane, and until others are due that were put off or wait for the clock, ms; `undefined`
-   * where none wait for that. Asked after every commit: it looks into the file only for a lane in which anything waits.
+   * where none wait for that. Asked after every commit: it looks into the file only where something waits for the clock, or may, and
+   * what comes first has changed.
    */
   outlook(ledgers: readonly Ledger[]): Outlook {
     const forClock = ledgers.map(({ pending }, lane) => pending > 0 && this.#waitsForClock(lane));
@@ -276,8 +283,9 @@ export class Queue {
   /** Whether the next block of a lane waits for the clock, and with it those behind: a lane keeps its order. */
   #waitsForClock(lane: number): boolean {
     if (!this.#hold.active) return false;
-    const next = this.#unleased(lane).next();
-    return next.done !== true && this.#hold.holds(next.value, lane);
+    this.#heads[lane] ??= this.oldestWaiting(lane);
+    const head = this.#heads[lane];
+    return head !== undefined && this.#hold.holds(head, lane);
   }
 
   /** Blocks of a lane that may go now, from sequence number `fromSeq` on, oldest first. */

@@ -4,8 +4,9 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { gunzipSync } from "node:zlib";
 import Database from "better-sqlite3";
+import fc from "fast-check";
 import type { Priority } from "#src/observation/observation.js";
-import type { Batch, BatchLimits } from "#src/outbox/batch.js";
+import type { Batch, BatchLimits, Settlement } from "#src/outbox/batch.js";
 import type { Commit } from "#src/outbox/commit.js";
 import { Engine } from "#src/outbox/engine.js";
 import { Gathering } from "#src/outbox/gathering.js";
@@ -31,11 +32,29 @@ class Gateway {
   engine: Engine;
   now = 0;
   #seq = 1;
+  readonly #maxAge: number;
+  readonly #notices: string[] = [];
 
-  constructor(t: TestContext) {
+  constructor(t: TestContext, maxAge = Number.POSITIVE_INFINITY) {
     this.#file = join(temporaryFolder(t), "outbox.db");
+    this.#maxAge = maxAge;
     [this.#store, this.engine] = this.#open();
-    t.after(() => this.#store.close());
+    t.after(() => {
+      this.#store.close();
+      assert.deepEqual(this.#notices, []);
+    });
+  }
+
+  /** The oldest waiting block is damaged on the card; it is set aside when it is met. */
+  damageOldest(): void {
+    const card = new Database(this.#file);
+    card.exec("UPDATE block SET body = zeroblob(length(body)) WHERE key = (SELECT MIN(key) FROM block)");
+    card.close();
+  }
+
+  /** The kinds of what the operator was told, once. */
+  takeNotices(): string[] {
+    return this.#notices.splice(0);
   }
 
   get #bootId(): string {
@@ -50,9 +69,9 @@ class Gateway {
       now: () => WRONG + this.now,
       maxDeadLetters: 10,
       waitForClock: WAIT_MS,
-      retention: { maxBytes: 2 ** 30, maxAge: Number.POSITIVE_INFINITY, whenFull: "refuse", reserveFreeDisk: 0 },
+      retention: { maxBytes: 2 ** 30, maxAge: this.#maxAge, whenFull: "refuse", reserveFreeDisk: 0 },
       freeDisk: () => Number.POSITIVE_INFINITY,
-      onNotice: () => assert.fail("no notice is expected"),
+      onNotice: ({ kind }) => this.#notices.push(kind),
     });
     return [store, engine];
   }
@@ -216,6 +235,74 @@ test("with live-first, readings that came after a backlog go past it while that 
   assert.equal(gateway.available, 4);
   assert.deepEqual(idsOf(gateway.lease({ ...limits, newerFirst: true }))[0], freshHeld);
   assert.deepEqual(idsOf(gateway.lease(limits)), [held, behind]);
+});
+
+/** What may happen to an outbox while the clock is awaited. */
+const EVENTS = fc.oneof(
+  fc.record({ kind: fc.constant("accept" as const), own: fc.boolean(), lane: fc.constantFrom("high", "normal") }),
+  fc.record({ kind: fc.constant("lease" as const), maxReadings: fc.integer({ min: 1, max: 3 }) }),
+  fc.record({
+    kind: fc.constant("settle" as const),
+    which: fc.nat(3),
+    fate: fc.constantFrom("waits", "delivered", "later", "refused", "some"),
+  }),
+  fc.record({ kind: fc.constant("wait" as const), ms: fc.constantFrom(1, 50, WAIT_MS / 3) }),
+  fc.record({ kind: fc.constant("tend" as const) }),
+);
+
+const GIVEN_BACK = [
+  { kind: "accept" as const, own: true, lane: "normal" as const },
+  { kind: "accept" as const, own: false, lane: "normal" as const },
+  { kind: "lease" as const, maxReadings: 3 },
+  { kind: "settle" as const, which: 0, fate: "waits" as const },
+];
+
+/** The fates of a lease of `count` readings. */
+function fates(fate: string, count: number): Settlement {
+  const none = { delivered: [], deadLettered: [] };
+  if (fate === "delivered") return { ...none, delivered: [{ from: 0, to: count }] };
+  if (fate === "some") return { ...none, delivered: [{ from: count - 1, to: count }] };
+  if (fate === "refused") return { ...none, deadLettered: [{ index: 0, code: "c", detail: "d" }] };
+  return fate === "later" ? { ...none, retryLater: { indexes: [0], delayMs: 60 } } : none;
+}
+
+test("whoever sends is told of readings exactly where some can be leased, whatever has gone before", (t) => {
+  fc.assert(
+    fc.property(fc.array(EVENTS, { minLength: 4, maxLength: 12 }), (events) => {
+      const gateway = new Gateway(t, WAIT_MS / 4);
+      const leases: Batch[] = [];
+      for (const event of events) {
+        if (event.kind === "accept") gateway.accept({ own: event.own, priority: event.lane as Priority });
+        else if (event.kind === "wait") gateway.now += event.ms;
+        else if (event.kind === "tend") gateway.engine.tend("unsynchronised");
+        else if (event.kind === "lease") {
+          const batch = gateway.lease({ maxReadings: event.maxReadings });
+          if (batch !== undefined) leases.push(batch);
+        } else {
+          const [batch] = leases.splice(event.which % Math.max(1, leases.length), 1);
+          if (batch === undefined) continue;
+          const settlements = [{ lease: batch.lease, settlement: fates(event.fate, batch.count) }];
+          gateway.commit({ blocks: [], duplicates: 0, settlements });
+        }
+        // Every answer of the worker brings this.
+        gateway.engine.books();
+      }
+      const told = gateway.available > 0;
+      assert.equal(gateway.lease() !== undefined, told);
+    }),
+    { numRuns: 200, examples: [[GIVEN_BACK]] },
+  );
+});
+
+test("once a damaged block is set aside, what was behind it decides whether a lane waits for the clock", (t) => {
+  const gateway = new Gateway(t);
+  gateway.accept({ own: true });
+  gateway.accept();
+  assert.equal(gateway.available, 2);
+  gateway.damageOldest();
+  assert.equal(gateway.lease(), undefined);
+  assert.equal(gateway.available, 0);
+  assert.deepEqual(gateway.takeNotices(), ["damaged"]);
 });
 
 test("each try sends the same, under the same key, also after a crash of the daemon and another look at the clock", (t) => {
