@@ -5,6 +5,7 @@ import type { Books, KeptState, Notice } from "./books.ts";
 import type { Commit } from "./commit.ts";
 import type { DeadLetterChange, DeadLetterSelection } from "./dead-letters.ts";
 import type { PeekedReading } from "./inspection.ts";
+import type { News } from "./news.ts";
 import type { ReplayBatchLimits, ReplayCount, ReplayCursor, ReplaySelection, ReplayTake } from "./replaying.ts";
 import type { RetentionSettings } from "./retention.ts";
 import type { DeadLetter } from "./rows.ts";
@@ -86,9 +87,9 @@ export type Reply =
   | { readonly kind: "put-back"; readonly file: string }
   /** The file was found damaged: the process ends, and the next start repairs it. */
   | { readonly kind: "damage-found"; readonly detail: string }
-  | { readonly kind: "done"; readonly id: number; readonly gives: unknown; readonly books: Books }
+  | { readonly kind: "done"; readonly id: number; readonly gives: unknown; readonly books: News<Books> }
   /** Numbers that have changed since the last answer. */
-  | { readonly kind: "books"; readonly books: Books }
+  | { readonly kind: "books"; readonly books: News<Books> }
   /** The operation may have been answered already: a commit is, before all that it brings is done. */
   | { readonly kind: "failed"; readonly id: number; readonly fault: FaultReport }
   | { readonly kind: "notice"; readonly notice: Notice };

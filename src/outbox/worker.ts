@@ -17,6 +17,7 @@ import { FilePlace, type Place } from "./file-place.ts";
 import { FullDisk, makeRoomToOpen } from "./full-disk.ts";
 import { peek } from "./inspection.ts";
 import { newestIdsApart } from "./newest-ids.ts";
+import { type News, newsOf } from "./news.ts";
 import { noteDamage, noteFault, noteOverwritten, openChecked } from "./opening.ts";
 import type { CommitOutcome, FaultReport, Operation, Operations, Reply, Request, WorkerSettings } from "./protocol.ts";
 import { repairText } from "./repair.ts";
@@ -145,12 +146,23 @@ async function open(): Promise<Opened | undefined> {
         say({ kind: "put-back", file });
       },
     });
-    say({ kind: "opened", books: engine.books(), recentIds }, [recentIds.buffer as ArrayBuffer]);
+    told = engine.books();
+    say({ kind: "opened", books: told, recentIds }, [recentIds.buffer as ArrayBuffer]);
     return { lock, store, engine, disk, place, close };
   } catch (thrown) {
     say({ kind: "not-opened", fault: report(thrown), hint: thrown instanceof GatewayError ? thrown.hint : undefined });
     return undefined;
   }
+}
+
+/** The numbers as the main thread knows them. */
+let told: Books;
+
+/** What it does not know of them yet, which is to be said at once. */
+function newsFor(books: Books): News<Books> {
+  const news = newsOf(books, told);
+  told = books;
+  return news;
 }
 
 /** What is written to the open file from then on would be lost: no request is performed any more. */
@@ -176,13 +188,13 @@ function answer(
   books = engine.books(),
 ): void {
   cancelBooks?.();
-  say({ kind: "done", id, gives, books });
+  say({ kind: "done", id, gives, books: newsFor(books) });
 }
 
 /** Says the numbers by themselves. They may need a look into the file; where that fails, the process ends as for a failed request. */
 function sayBooks({ engine }: Opened, { id }: Request): void {
   try {
-    say({ kind: "books", books: engine.books() });
+    say({ kind: "books", books: newsFor(engine.books()) });
   } catch (thrown) {
     say({ kind: "failed", id, fault: report(thrown) });
   }
