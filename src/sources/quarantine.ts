@@ -21,7 +21,7 @@ export interface Head {
   readonly hex?: string;
 }
 
-/** Entries kept; a further one replaces the oldest. */
+/** Entries kept; a further one replaces the oldest of the device that has most of them, so that one device does not hide the others. */
 export const QUARANTINE_CAPACITY = 100;
 /** Bytes kept of each. */
 export const HEAD_BYTES = 256;
@@ -29,24 +29,29 @@ export const HEAD_BYTES = 256;
 const MOST_CHARACTERS = 512;
 
 export class Quarantine {
-  readonly #ring: QuarantineEntry[] = [];
-  #oldest = 0;
+  /** Oldest first. */
+  readonly #entries: QuarantineEntry[] = [];
 
   add({ detail, via, device, ...rest }: QuarantineEntry): void {
     const entry = { ...rest, detail: beginningOf(detail), via: beginningOf(via), device: beginningOf(device) };
-    if (this.#ring.length < QUARANTINE_CAPACITY) {
-      this.#ring.push(entry);
-      return;
-    }
-    this.#ring[this.#oldest] = entry;
-    this.#oldest = (this.#oldest + 1) % QUARANTINE_CAPACITY;
+    if (this.#entries.length === QUARANTINE_CAPACITY) this.#entries.splice(this.#mostDispensable(), 1);
+    this.#entries.push(entry);
   }
 
   /** Oldest first. */
   list(): QuarantineEntry[] {
-    return [...this.#ring.slice(this.#oldest), ...this.#ring.slice(0, this.#oldest)];
+    return [...this.#entries];
+  }
+
+  #mostDispensable(): number {
+    const counts = new Map<string, number>();
+    for (const entry of this.#entries) counts.set(senderOf(entry), (counts.get(senderOf(entry)) ?? 0) + 1);
+    const most = Math.max(...counts.values());
+    return this.#entries.findIndex((entry) => counts.get(senderOf(entry)) === most);
   }
 }
+
+const senderOf = ({ source, device }: QuarantineEntry): string => `${source}\n${device}`;
 
 /** Copied: a part of a string would keep the whole of it in memory. */
 const beginningOf = (text: string): string => Buffer.from(text.slice(0, MOST_CHARACTERS)).toString();

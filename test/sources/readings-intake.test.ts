@@ -163,6 +163,27 @@ describe("what the operator sees", () => {
     assert.deepEqual([reading?.head.length, reading?.via.length, reading?.device.length], [256, 512, 512]);
   });
 
+  it("holds what each device sent that is refused, however much one of them sends", async () => {
+    const { intake } = await makeIntake();
+    const from = (source: string): Origin => ({ kind: "mqtt", name: "mqtt", source, via: "telemetry" });
+    intake.refuse("invalid", "first", "", from("quiet"));
+    intake.refuse("invalid", "second", "", from("quiet"));
+    for (let index = 0; index < 250; index++) intake.refuse("invalid", `fault ${index}`, "", from("noisy"));
+    intake.refuse("invalid", "third", "", from("quiet"));
+    const kept = intake.quarantine().map(({ detail }) => detail);
+    assert.deepEqual(
+      [kept.length, kept.slice(0, 3), kept.slice(-2)],
+      [100, ["first", "second", "fault 153"], ["fault 249", "third"]],
+    );
+  });
+
+  it("is of the newest devices where each is another", async () => {
+    const { intake } = await makeIntake();
+    for (let index = 0; index < 150; index++)
+      intake.refuse("invalid", "fault", "", { kind: "mqtt", name: "mqtt", source: `d${index}`, via: "telemetry" });
+    assert.deepEqual([intake.quarantine()[0]?.device, intake.quarantine()[99]?.device], ["d50", "d149"]);
+  });
+
   it("is text also where the last character was cut in two", async () => {
     const { intake } = await makeIntake();
     for (const [before, character] of [
