@@ -244,8 +244,8 @@ describe("a subscriber that does not read", () => {
       assert.deepEqual([line?.msg, line?.client], ["client cut off", "stuck"]);
       end();
     });
-    // So much rises for the same messages without a subscriber: they are collected lazily.
-    assertRise(t, rise, 105);
+    // Two thirds of it rise for the same messages without a subscriber: they are collected lazily. What is held is twice as much (control).
+    assertRise(t, rise, 160);
     assert.ok((await world.metric('dropped_total{what="slow-reader"}')) > 0);
     await isServed(world.port);
   });
@@ -270,7 +270,7 @@ describe("a subscriber that does not read", () => {
       const { end } = await withStuckReader(world);
       end();
     });
-    assert.ok(rise > 120, `${rise} MiB`);
+    assert.ok(rise > 200, `${rise} MiB`);
   });
 });
 
@@ -294,7 +294,7 @@ describe("half-open connections", () => {
       while ((await world.metric("connections")) > 0);
       for (const { socket } of clients) socket.destroy();
     });
-    assertRise(t, rise, 15);
+    assertRise(t, rise, 30);
     await isServed(world.port);
   });
 
