@@ -37,8 +37,9 @@ export function addQuarantineCommand(program: Command, terminal: Terminal = proc
     });
 }
 
-const WHAT_IS_KEPT = `Kept in memory only, since the daemon's start: the first 256 bytes of the last ${MAX_QUARANTINE} refusals, of one payload's
-readings the first 10. What a full outbox refused is counted, and not kept.`;
+const WHAT_IS_KEPT = `Kept in memory only, since the daemon's start: the first 256 bytes of ${MAX_QUARANTINE} refusals, of one payload's readings the first 10.
+The oldest goes first, but while a device has more than a tenth of what is kept, or shown, that device's oldest does. What a full outbox refused is
+counted, and not kept.`;
 const WHY_NEEDED = "what was refused is kept in the running daemon's memory only";
 const HINT =
   "Start it (systemctl start summit-edge), or say where it listens with --url or --config. Its log has refusals of before, ten a minute at most: journalctl -u summit-edge -g 'reading refused'.";

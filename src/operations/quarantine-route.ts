@@ -21,13 +21,14 @@ export function addQuarantineRoute(register: Register, view: GatewayView): void 
     {
       method: "GET",
       url: "/api/v1/quarantine",
-      summary: "The beginnings of what was refused last, newest first. In memory only: a restart forgets them.",
+      summary:
+        "The beginnings of what was refused last, of each device, newest first. In memory only: a restart forgets them.",
       schema: { querystring: schemas.quarantineQuery },
       answer: schemas.quarantine,
     },
     ({ query }): QuarantineOut => {
-      const entries = view.quarantine();
-      return { kept: entries.length, quarantine: entries.slice(-query.limit).reverse().map(refusalOut) };
+      const refusals = view.quarantine();
+      return { kept: refusals.size, quarantine: refusals.list(query.limit).reverse().map(refusalOut) };
     },
   );
 }

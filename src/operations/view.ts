@@ -9,7 +9,7 @@ import type { Registry } from "prom-client";
 import type { Condition } from "../kernel/conditions.ts";
 import type { ClockQuality, Observation, Priority } from "../observation/observation.ts";
 import type { Ledger } from "../outbox/ledger.ts";
-import type { QuarantineEntry } from "../sources/quarantine.ts";
+import type { Refusals } from "../sources/quarantine.ts";
 import type { SerialWatcher, TrafficCounts } from "../sources/serial/traffic.ts";
 import type { WearView } from "./wear.ts";
 
@@ -157,8 +157,8 @@ export interface GatewayView {
   ledger(): Ledger;
   /** Readings that were never accepted, by reason. */
   refused(): Readonly<Record<string, number>>;
-  /** What was refused last, in part; oldest first. */
-  quarantine(): readonly QuarantineEntry[];
+  /** What was refused last, in part. */
+  quarantine(): Refusals;
   outbox(): OutboxView;
   uplink(): UplinkView;
   sources(): readonly SourceView[];

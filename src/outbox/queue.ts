@@ -56,8 +56,8 @@ export class Queue {
   /** By lane: no block before this key waits unleased. */
   readonly #cursors: number[];
   readonly #deferrals: Deferral[];
-  /** By lane: the first block that waits unleased, where it is known. What is put behind it does not change that. */
-  readonly #heads = new Array<BlockHead | undefined>(LANES);
+  /** By lane: what tells whether the first block that waits unleased waits for the clock, where it is known; what is put behind it changes nothing. */
+  readonly #heads = new Array<Pick<BlockHead, "clock" | "boot"> | undefined>(LANES);
   /** As of the last lease: readings from this sequence number on may go although those before them cannot. */
   #newerFrom: number | undefined;
 
@@ -250,8 +250,8 @@ export class Queue {
 
   /**
    * Readings that could be leased now, by lane, and until others are due that were put off or wait for the clock, ms; `undefined`
-   * where none wait for that. Asked after every commit: it looks into the file only where something waits for the clock, or may, and
-   * what comes first has changed.
+   * where none wait for that. Asked after every commit: while the clock is awaited it looks into the file where what comes first in a
+   * lane may have changed, or is on lease, and for what may go past a backlog.
    */
   outlook(ledgers: readonly Ledger[]): Outlook {
     const forClock = ledgers.map(({ pending }, lane) => pending > 0 && this.#waitsForClock(lane));

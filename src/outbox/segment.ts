@@ -21,12 +21,12 @@ export const ENVELOPE_BYTES = 256;
  * usual memory take a third less time than all 32 KiB; the size is 4 % less with one kind of device, and 3 % more with 150 kinds (decision 0028).
  */
 const STORED = { level: 3, windowBits: 13, memLevel: 7, chunkSize: 8192, finishFlush: constants.Z_FULL_FLUSH };
-/** Of a few readings, which are compressed again on their way out: half the time, and 6 % larger on the card. */
+/** Of a few readings: half the time, and 6 % larger on the card. */
 const STORED_SMALL = { ...STORED, level: 1 };
 const WIRE_LEVEL = 6;
 
-/** Below this mean size, compressing the readings again, together, saves more on the link than it costs. */
-const RECOMPRESS_BELOW_READINGS_PER_SEGMENT = 50;
+/** Where segments have fewer readings on average, compressing them again, together, saves more on the link than it costs. */
+const FEW_READINGS = 50;
 
 /** A segment and what is needed to put it into a gzip member. */
 export interface Segment {
@@ -44,7 +44,7 @@ export function segmentOf(texts: readonly string[]): Segment {
 
 /** The text of `count` readings, joined already, as a segment. */
 export function encodeSegment(raw: Uint8Array, count: number): Segment {
-  const body = deflateRawSync(raw, count < RECOMPRESS_BELOW_READINGS_PER_SEGMENT ? STORED_SMALL : STORED);
+  const body = deflateRawSync(raw, count < FEW_READINGS ? STORED_SMALL : STORED);
   return { body, rawBytes: raw.length, rawCrc: crc32(raw), count };
 }
 
@@ -63,7 +63,7 @@ export function inflateSegment(body: Uint8Array, rawBytes: number): Buffer {
 /** One gzip member with `head`, the segments joined by `SEPARATOR`, and `tail`. */
 export function gzipOf(head: string, segments: readonly Segment[], tail: string): Uint8Array {
   const readings = segments.reduce((sum, segment) => sum + segment.count, 0);
-  if (segments.length > 1 && readings / segments.length < RECOMPRESS_BELOW_READINGS_PER_SEGMENT) {
+  if (readings / segments.length < FEW_READINGS) {
     return gzipSync(plainOf(head, segments, tail), { level: WIRE_LEVEL });
   }
   return spliceOf(head, segments, tail);

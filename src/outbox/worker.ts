@@ -158,11 +158,10 @@ async function open(): Promise<Opened | undefined> {
 /** The numbers as the main thread knows them. */
 let told: Books;
 
-/** What it does not know of them yet, which is to be said at once. */
-function newsFor(books: Books): News<Books> {
-  const news = newsOf(books, told);
+/** Says what it does not know of them yet, as a part of a reply. */
+function sayNews(books: Books, reply: (news: News<Books>) => Reply): void {
+  say(reply(newsOf(books, told)));
   told = books;
-  return news;
 }
 
 /** What is written to the open file from then on would be lost: no request is performed any more. */
@@ -188,13 +187,13 @@ function answer(
   books = engine.books(),
 ): void {
   cancelBooks?.();
-  say({ kind: "done", id, gives, books: newsFor(books) });
+  sayNews(books, (news) => ({ kind: "done", id, gives, books: news }));
 }
 
 /** Says the numbers by themselves. They may need a look into the file; where that fails, the process ends as for a failed request. */
 function sayBooks({ engine }: Opened, { id }: Request): void {
   try {
-    say({ kind: "books", books: newsFor(engine.books()) });
+    sayNews(engine.books(), (books) => ({ kind: "books", books }));
   } catch (thrown) {
     say({ kind: "failed", id, fault: report(thrown) });
   }

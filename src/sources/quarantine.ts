@@ -1,4 +1,4 @@
-/** What could not be read, kept for the operator: the newest few, and only their first bytes. */
+/** What could not be read, kept for the operator: a few, the newest of each device, and only their first bytes. */
 
 export interface QuarantineEntry extends Head {
   /** Wall time in milliseconds. */
@@ -21,37 +21,77 @@ export interface Head {
   readonly hex?: string;
 }
 
-/** Entries kept; a further one replaces the oldest of the device that has most of them, so that one device does not hide the others. */
+/** Entries kept. */
 export const QUARANTINE_CAPACITY = 100;
+/** While a device has more than one in so many of them, its oldest entry gives way to a further one, whoever that is from; else the oldest of all does. */
+const SHARES = 10;
 /** Bytes kept of each. */
 export const HEAD_BYTES = 256;
 /** Characters kept of what is said about each: a topic may have 65,535. */
 const MOST_CHARACTERS = 512;
 
-export class Quarantine {
+interface Kept {
+  readonly entry: QuarantineEntry;
+  readonly sender: string;
+}
+
+/** What is kept, to look at. */
+export interface Refusals {
+  readonly size: number;
+  /** Oldest first; `most` of them where that is given, chosen as those that are kept are. */
+  list(most?: number): QuarantineEntry[];
+}
+
+/** The newest entries, but no device's so many that they hide the others'. */
+export class Quarantine implements Refusals {
+  readonly #capacity: number;
   /** Oldest first. */
-  readonly #entries: QuarantineEntry[] = [];
+  readonly #kept: Kept[] = [];
+  /** Entries by sender. */
+  readonly #counts = new Map<string, number>();
+
+  constructor(capacity = QUARANTINE_CAPACITY) {
+    this.#capacity = capacity;
+  }
 
   add({ detail, via, device, ...rest }: QuarantineEntry): void {
     const entry = { ...rest, detail: beginningOf(detail), via: beginningOf(via), device: beginningOf(device) };
-    if (this.#entries.length === QUARANTINE_CAPACITY) this.#entries.splice(this.#mostDispensable(), 1);
-    this.#entries.push(entry);
+    const sender = `${entry.source}\n${entry.device}`;
+    this.#kept.push({ entry, sender });
+    this.#counts.set(sender, (this.#counts.get(sender) ?? 0) + 1);
+    if (this.#kept.length > this.#capacity) this.#drop();
   }
 
-  /** Oldest first. */
-  list(): QuarantineEntry[] {
-    return [...this.#entries];
+  list(most = this.#capacity): QuarantineEntry[] {
+    const chosen = new Quarantine(most);
+    for (const { entry } of this.#kept) chosen.add(entry);
+    return chosen.#kept.map(({ entry }) => entry);
   }
 
-  #mostDispensable(): number {
-    const counts = new Map<string, number>();
-    for (const entry of this.#entries) counts.set(senderOf(entry), (counts.get(senderOf(entry)) ?? 0) + 1);
-    const most = Math.max(...counts.values());
-    return this.#entries.findIndex((entry) => counts.get(senderOf(entry)) === most);
+  get size(): number {
+    return this.#kept.length;
+  }
+
+  #drop(): void {
+    const crowd = this.#crowd();
+    const at = crowd === undefined ? 0 : this.#kept.findIndex(({ sender }) => sender === crowd);
+    for (const { sender } of this.#kept.splice(at, 1)) {
+      const left = (this.#counts.get(sender) ?? 0) - 1;
+      if (left > 0) this.#counts.set(sender, left);
+      else this.#counts.delete(sender);
+    }
+  }
+
+  /** Who has most entries, and more than a share of them. */
+  #crowd(): string | undefined {
+    let crowd: string | undefined;
+    let most = Math.max(1, Math.floor(this.#capacity / SHARES));
+    for (const [sender, count] of this.#counts) {
+      if (count > most) [crowd, most] = [sender, count];
+    }
+    return crowd;
   }
 }
-
-const senderOf = ({ source, device }: QuarantineEntry): string => `${source}\n${device}`;
 
 /** Copied: a part of a string would keep the whole of it in memory. */
 const beginningOf = (text: string): string => Buffer.from(text.slice(0, MOST_CHARACTERS)).toString();

@@ -13,7 +13,7 @@ import { TimeOrderedIds } from "../observation/identity.ts";
 import { type DecodedReading, normalise, type ReadingDefaults } from "../observation/normalise.ts";
 import type { Observation, Priority } from "../observation/observation.ts";
 import type { Admission, Intake, Origin } from "./intake.ts";
-import { type Head, headOf, Quarantine, type QuarantineEntry } from "./quarantine.ts";
+import { type Head, headOf, Quarantine, type Refusals } from "./quarantine.ts";
 
 /** What the intake needs of the outbox. */
 export interface ReadingsOutbox {
@@ -160,9 +160,9 @@ export class ReadingsIntake implements Intake {
     return { ...this.#refused };
   }
 
-  /** What was refused last, oldest first. */
-  quarantine(): QuarantineEntry[] {
-    return this.#quarantine.list();
+  /** What was refused last, in part. */
+  quarantine(): Refusals {
+    return this.#quarantine;
   }
 
   #takeAll(payload: readonly unknown[], origin: Origin, receivedAt: number, into: Observation[]): number {

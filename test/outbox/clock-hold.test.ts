@@ -40,9 +40,13 @@ class Gateway {
     this.#maxAge = maxAge;
     [this.#store, this.engine] = this.#open();
     t.after(() => {
-      this.#store.close();
+      this.close();
       assert.deepEqual(this.#notices, []);
     });
+  }
+
+  close(): void {
+    this.#store.close();
   }
 
   /** The oldest waiting block is damaged on the card; it is set aside when it is met. */
@@ -288,7 +292,9 @@ test("whoever sends is told of readings exactly where some can be leased, whatev
         gateway.engine.books();
       }
       const told = gateway.available > 0;
-      assert.equal(gateway.lease() !== undefined, told);
+      const given = gateway.lease() !== undefined;
+      gateway.close();
+      assert.equal(given, told);
     }),
     { numRuns: 200, examples: [[GIVEN_BACK]] },
   );

@@ -133,7 +133,7 @@ describe("what the operator sees", () => {
     for (let index = 0; index < 250; index++) {
       intake.refuse("invalid", `fault ${index}`, Buffer.from(`${index} ${"x".repeat(1000)}`), origin);
     }
-    const kept = intake.quarantine();
+    const kept = intake.quarantine().list();
     assert.equal(kept.length, 100);
     assert.equal(kept[0]?.detail, "fault 150");
     assert.equal(kept[99]?.detail, "fault 249");
@@ -154,7 +154,7 @@ describe("what the operator sees", () => {
       { lat: 91, note: "x".repeat(1000) },
       { ...mqtt, via: "v".repeat(65_535), source: "s".repeat(65_535) },
     );
-    const [text, binary, frame, reading] = intake.quarantine();
+    const [text, binary, frame, reading] = intake.quarantine().list();
     const from = { at: Date.UTC(2026, 6, 1, 12), reason: "invalid", source: "mqtt", device: "mast-3" };
     assert.deepEqual(text, { ...from, detail: "not JSON", via: "telemetry/mast-3", head: "{ä\r\n\t" });
     assert.deepEqual(binary, { ...from, detail: "not UTF-8", via: "telemetry/mast-3", head: "B\ufffd", hex: "42ff" });
@@ -163,25 +163,45 @@ describe("what the operator sees", () => {
     assert.deepEqual([reading?.head.length, reading?.via.length, reading?.device.length], [256, 512, 512]);
   });
 
-  it("holds what each device sent that is refused, however much one of them sends", async () => {
+  const bad = (source: string): Origin => ({ kind: "mqtt", name: "mqtt", source, via: "telemetry" });
+
+  it("holds what each device sent that is refused, and shows it, however much one of them sends", async () => {
     const { intake } = await makeIntake();
-    const from = (source: string): Origin => ({ kind: "mqtt", name: "mqtt", source, via: "telemetry" });
-    intake.refuse("invalid", "first", "", from("quiet"));
-    intake.refuse("invalid", "second", "", from("quiet"));
-    for (let index = 0; index < 250; index++) intake.refuse("invalid", `fault ${index}`, "", from("noisy"));
-    intake.refuse("invalid", "third", "", from("quiet"));
-    const kept = intake.quarantine().map(({ detail }) => detail);
+    intake.refuse("invalid", "first", "", bad("quiet"));
+    intake.refuse("invalid", "second", "", bad("quiet"));
+    for (let index = 0; index < 250; index++) intake.refuse("invalid", `fault ${index}`, "", bad("noisy"));
+    intake.refuse("invalid", "third", "", bad("quiet"));
+    const kept = intake.quarantine().list();
+    assert.deepEqual([kept.length, intake.quarantine().size], [100, 100]);
+    const details = kept.map(({ detail }) => detail);
     assert.deepEqual(
-      [kept.length, kept.slice(0, 3), kept.slice(-2)],
-      [100, ["first", "second", "fault 153"], ["fault 249", "third"]],
+      [details.slice(0, 3), details.slice(-2)],
+      [
+        ["first", "second", "fault 153"],
+        ["fault 249", "third"],
+      ],
     );
+    const shown = (most: number) =>
+      intake
+        .quarantine()
+        .list(most)
+        .map(({ detail }) => detail);
+    assert.deepEqual(shown(5), ["second", "fault 247", "fault 248", "fault 249", "third"]);
+    assert.equal(shown(20).filter((detail) => !detail.startsWith("fault")).length, 3);
+    assert.deepEqual(shown(1), ["third"]);
   });
 
-  it("is of the newest devices where each is another", async () => {
+  it("is of the newest where none sends much, and a device that begins to has its share", async () => {
     const { intake } = await makeIntake();
-    for (let index = 0; index < 150; index++)
-      intake.refuse("invalid", "fault", "", { kind: "mqtt", name: "mqtt", source: `d${index}`, via: "telemetry" });
-    assert.deepEqual([intake.quarantine()[0]?.device, intake.quarantine()[99]?.device], ["d50", "d149"]);
+    for (let index = 0; index < 150; index++) intake.refuse("invalid", "fault", "", bad(`d${index}`));
+    const devices = () =>
+      intake
+        .quarantine()
+        .list()
+        .map(({ device }) => device);
+    assert.deepEqual([devices()[0], devices()[99]], ["d50", "d149"]);
+    for (let index = 0; index < 50; index++) intake.refuse("invalid", "fault", "", bad("mast-3"));
+    assert.deepEqual([devices().filter((device) => device === "mast-3").length, devices()[0]], [10, "d60"]);
   });
 
   it("is text also where the last character was cut in two", async () => {
@@ -195,7 +215,10 @@ describe("what the operator sees", () => {
       intake.refuse("invalid", "not JSON", Buffer.from(`${"x".repeat(before)}${character.repeat(2)}`), origin);
     intake.refuse("invalid", "not UTF-8", Buffer.from(`${"x".repeat(255)}\xc3`, "latin1").fill(0xff, 255), origin);
     assert.deepEqual(
-      intake.quarantine().map(({ head, hex }) => [head.replace(/^x+/, (xs) => String(xs.length)), hex?.slice(-2)]),
+      intake
+        .quarantine()
+        .list()
+        .map(({ head, hex }) => [head.replace(/^x+/, (xs) => String(xs.length)), hex?.slice(-2)]),
       [
         ["255", undefined],
         ["254", undefined],

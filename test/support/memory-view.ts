@@ -18,7 +18,7 @@ import type {
 } from "#src/operations/view.js";
 import type { WearView } from "#src/operations/wear.js";
 import type { Ledger } from "#src/outbox/ledger.js";
-import type { QuarantineEntry } from "#src/sources/quarantine.js";
+import { Quarantine, type QuarantineEntry } from "#src/sources/quarantine.js";
 
 const NOON = Date.UTC(2026, 6, 1, 12);
 
@@ -123,7 +123,11 @@ export class MemoryGatewayView implements GatewayView {
   alive = () => this.facts.alive;
   ledger = () => this.facts.ledger;
   refused = () => this.facts.refused;
-  quarantine = () => this.quarantined;
+  quarantine = () => {
+    const quarantine = new Quarantine();
+    for (const entry of this.quarantined) quarantine.add(entry);
+    return quarantine;
+  };
   outbox = () => this.facts.outbox;
   uplink = () => this.facts.uplink;
   sources = () => this.facts.sources;

@@ -359,7 +359,7 @@ describe("a reading whose source is another device", () => {
     );
     assert.equal(intake.refused().unauthorised, 4);
     assert.deepEqual(await received(reader), ["telemetry/mast-3"]);
-    assert.match(intake.quarantine()[0]?.detail ?? "", /mast-3 may not speak for mast-9; .*mqtt\.sources/);
+    assert.match(intake.quarantine().list()[0]?.detail ?? "", /mast-3 may not speak for mast-9; .*mqtt\.sources/);
   });
 
   it("is taken where mqtt.sources says so, or rules let it publish to a topic that names the device", async (t) => {

@@ -63,10 +63,13 @@ describe("an acknowledgement", () => {
     assert.equal(outbox.readings.length, 0);
     assert.equal(intake.refused().invalid, bad.length);
     assert.deepEqual(
-      intake.quarantine().map(({ via }) => via),
+      intake
+        .quarantine()
+        .list()
+        .map(({ via }) => via),
       bad.map(() => "telemetry/a"),
     );
-    assert.equal(intake.quarantine()[0]?.head, "{");
+    assert.equal(intake.quarantine().list()[0]?.head, "{");
   });
 
   it("is given to two readings for two whose numbers differ in the last of twenty digits", async (t) => {
