@@ -87,7 +87,7 @@ const BEHIND_THE_ANSWER: Record<string, readonly [file: string, method: string, 
   "in numbers that nobody asked for": [
     "outbox/engine.js",
     "books() {",
-    `if (this.#ledgers.some(({ accepted }) => accepted > 0) && (this.looks = (this.looks ?? 0) + 1) === 2) {
+    `if (this.#ledgers.some(({ accepted }) => accepted > 0) && (this.looks = (this.looks ?? 0) + 1) === 1) {
        ${DISK_ERROR}
      }`,
   ],
