@@ -2,7 +2,8 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { Daemon, FIELD_NODE_OPTIONS, freePort, startScript } from "../support/daemon.ts";
+import { Daemon, FIELD_NODE_OPTIONS, startScript } from "../support/daemon.ts";
+import { freePort } from "../support/free-port.ts";
 import { fillOutbox } from "./fill-outbox.ts";
 import { publishLoad } from "./mqtt-load.ts";
 

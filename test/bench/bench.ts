@@ -5,7 +5,8 @@
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Daemon, type DaemonOptions, FIELD_NODE_OPTIONS, freePort, startScript } from "../support/daemon.ts";
+import { Daemon, type DaemonOptions, FIELD_NODE_OPTIONS, startScript } from "../support/daemon.ts";
+import { freePort } from "../support/free-port.ts";
 import { measureBacklog } from "./backlog.ts";
 import { measureHandshakes, measurePublicKeyWork } from "./handshakes.ts";
 import { idleConnections, publishLoad, publishWithMqttJs, steadyLoad, type Target } from "./mqtt-load.ts";

@@ -9,7 +9,7 @@ import { describe, type TestContext, test } from "node:test";
 import { loadConfig } from "#src/config/load.js";
 import { MAST_BAUD_RATE, MAST_COLUMNS } from "#src/simulator/mast.js";
 import { projectRoot } from "../support/command.ts";
-import { freePort } from "../support/daemon.ts";
+import { freePort } from "../support/free-port.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { until } from "../support/until.ts";
 

@@ -12,7 +12,8 @@ import { probeUplink } from "#src/cli/doctor/probe-network.js";
 import { loadConfig } from "#src/config/load.js";
 import { Authority } from "../support/authority.ts";
 import { summitEdge } from "../support/command.ts";
-import { Daemon, freePort, type Ports, writeConfig } from "../support/daemon.ts";
+import { Daemon, type Ports, writeConfig } from "../support/daemon.ts";
+import { freePort } from "../support/free-port.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 interface Report {

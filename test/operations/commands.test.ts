@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
@@ -15,6 +14,7 @@ import type { Terminal } from "#src/cli/terminal.js";
 import { systemClock } from "#src/kernel/clock.js";
 import { GatewayError } from "#src/kernel/errors.js";
 import { HttpServer } from "#src/operations/http.js";
+import { freePort } from "../support/free-port.ts";
 import { httpConfig } from "../support/http-config.ts";
 import { deadLetter, MemoryGatewayView, storedReading } from "../support/memory-view.ts";
 
@@ -63,15 +63,6 @@ function inheritOverrides(command: Command): void {
     child.copyInheritedSettings(command);
     inheritOverrides(child);
   }
-}
-
-/** A port at which nothing listens. */
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => probe.once("listening", resolve));
-  const address = probe.address();
-  await new Promise((resolve) => probe.close(resolve));
-  return typeof address === "object" && address !== null ? address.port : 0;
 }
 
 const withCode =

@@ -7,6 +7,7 @@ import { Aedes } from "aedes";
 import { pino } from "pino";
 import { systemClock } from "#src/kernel/clock.js";
 import { type FleetOptions, SensorFleet } from "#src/simulator/devices.js";
+import { freePort } from "../support/free-port.ts";
 import { until } from "../support/until.ts";
 import { selfSigned } from "./certificate.ts";
 import { silent } from "./fusion-client.ts";
@@ -25,7 +26,7 @@ class Broker {
   #aedes: Aedes | undefined;
   #server: Server | undefined;
 
-  async listen(port = 0, tls?: { cert: string; key: string }): Promise<number> {
+  async listen(port?: number, tls?: { cert: string; key: string }): Promise<number> {
     const aedes = await Aedes.createBroker();
     aedes.authorizePublish = (client, packet, callback) => {
       const { topic, payload } = packet;
@@ -39,7 +40,7 @@ class Broker {
       aedes.handle(socket);
     };
     const server = tls === undefined ? createServer(onSocket) : createTlsServer(tls, onSocket);
-    server.listen(port, "127.0.0.1");
+    server.listen(port ?? (await freePort()), "127.0.0.1");
     await once(server, "listening");
     this.#aedes = aedes;
     this.#server = server;
@@ -176,7 +177,7 @@ test("a broker that is away is said in the log, not too often, and waited for", 
 test("speaks TLS, and only to a broker that its authority vouches for", async () => {
   const { cert, key } = await selfSigned();
   const broker = new Broker();
-  const url = `mqtts://127.0.0.1:${await broker.listen(0, { key, cert })}`;
+  const url = `mqtts://127.0.0.1:${await broker.listen(undefined, { key, cert })}`;
   const warnings: string[] = [];
   const stranger = new SensorFleet(options(url, { log: collecting(warnings), devices: 1 }));
   stranger.start();

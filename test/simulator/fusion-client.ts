@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { pino } from "pino";
 import { systemClock } from "#src/kernel/clock.js";
 import { BATCH_PATH, FusionService } from "#src/simulator/fusion.js";
+import { freePort } from "../support/free-port.ts";
 
 export const silent = pino({ enabled: false });
 
@@ -64,7 +65,7 @@ export async function withFusion(
 ): Promise<void> {
   const service = new FusionService({ clock: systemClock, log: silent, ...options });
   try {
-    const { url } = await service.listen(0);
+    const { url } = await service.listen(await freePort());
     await use(service, url);
   } finally {
     await service.dispose();

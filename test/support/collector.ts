@@ -8,6 +8,7 @@ import {
 } from "node:http";
 import { gunzipSync } from "node:zlib";
 import type { StoredReading } from "#src/operations/view.js";
+import { freePort } from "./free-port.ts";
 
 /** An observation as it arrives, with what the gateway added. */
 export type Received = StoredReading;
@@ -59,8 +60,9 @@ export class Collector {
     this.#server = createServer((request, response) => this.#take(request, response));
   }
 
-  static async start(port = 0): Promise<Collector> {
-    const collector = new Collector(port);
+  /** On a port that stays its own while it is stopped, where none is given. */
+  static async start(port?: number): Promise<Collector> {
+    const collector = new Collector(port ?? (await freePort()));
     await collector.listen();
     return collector;
   }

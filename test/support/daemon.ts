@@ -1,10 +1,10 @@
 /** The real daemon and its counterparts as child processes, for measuring them from outside. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { stringify } from "yaml";
+import { freePort } from "./free-port.ts";
 
 const DIST = new URL("../../", import.meta.url).pathname;
 const READY_WITHIN_MS = 60_000;
@@ -38,31 +38,6 @@ export interface Status {
     readonly lastStep: { readonly at: string; readonly seconds: number } | null;
   };
   readonly conditions: readonly { readonly component: string; readonly code: string; readonly severity: string }[];
-}
-
-/** Ports that the system gives to nobody by itself, in as many slices as test files may run at a time. */
-const FIRST_PORT = 12_000;
-const SLICES = 100;
-const PORTS_PER_SLICE = 200;
-let lastPort = 0;
-
-/**
- * A port that nobody listens on, and that no other test is given meanwhile: one of the system's choice could be lent out
- * once more, even for an outgoing connection, before the daemon listens on it.
- */
-export async function freePort(): Promise<number> {
-  for (;;) {
-    lastPort = (lastPort + 1) % PORTS_PER_SLICE;
-    const port = FIRST_PORT + (process.pid % SLICES) * PORTS_PER_SLICE + lastPort;
-    const server = createServer();
-    const free = await new Promise<boolean>((resolve) => {
-      server.once("error", () => resolve(false));
-      server.listen(port, () => resolve(true));
-    });
-    if (!free) continue;
-    await new Promise((resolve) => server.close(resolve));
-    return port;
-  }
 }
 
 /** A script of test/bench that prints `{"port": …}` once it listens, as a child. */

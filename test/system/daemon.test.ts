@@ -7,9 +7,10 @@ import { type TestContext, test } from "node:test";
 import { parse, stringify } from "yaml";
 import { Collector } from "../support/collector.ts";
 import { summitEdge } from "../support/command.ts";
-import { Daemon, type DaemonOptions, freePort, type Ports, type Status, writeConfig } from "../support/daemon.ts";
+import { Daemon, type DaemonOptions, type Ports, type Status, writeConfig } from "../support/daemon.ts";
 import { device } from "../support/device.ts";
 import { delaySyncs, failSyncs, noDiskFaults } from "../support/disk-fault.ts";
+import { freePort } from "../support/free-port.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { until } from "../support/until.ts";
 

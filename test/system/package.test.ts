@@ -5,9 +5,9 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, it, type TestContext } from "node:test";
 import { Collector } from "../support/collector.ts";
-import { freePort } from "../support/daemon.ts";
 import { DebianRoot, noDebianRoot, type Outcome } from "../support/debian-root.ts";
 import { device } from "../support/device.ts";
+import { freePort } from "../support/free-port.ts";
 import { deadLinks } from "../support/links.ts";
 import { projectRoot, run } from "../support/programs.ts";
 

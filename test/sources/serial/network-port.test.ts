@@ -7,6 +7,7 @@ import type { SerialPortConfig } from "#src/config/schema.js";
 import { Conditions } from "#src/kernel/conditions.js";
 import { createMetrics } from "#src/kernel/telemetry.js";
 import { createSerialSources, type SerialSource } from "#src/sources/serial/serial-source.js";
+import { freePort } from "../../support/free-port.ts";
 import { RecordingIntake } from "../../support/recording-intake.ts";
 import { jsonPort, LINE_DEFAULTS, serialHouse } from "../../support/serial-house.ts";
 import { TestClock } from "../../support/test-clock.ts";
@@ -27,9 +28,9 @@ class Adapter {
     });
   }
 
-  static async listen(port = 0): Promise<Adapter> {
+  static async listen(port?: number): Promise<Adapter> {
     const adapter = new Adapter(createServer());
-    adapter.server.listen(port, "127.0.0.1");
+    adapter.server.listen(port ?? (await freePort()), "127.0.0.1");
     await once(adapter.server, "listening");
     return adapter;
   }
