@@ -167,11 +167,13 @@ function xdr(field: Field): Measured {
   for (let group = 0; group < MOST_TRANSDUCERS; group++) {
     const [type = "", value = "", unit = "", name = ""] = [1, 2, 3, 4].map((part) => field(group * XDR_GROUP + part));
     if (type === "" || value === "") continue;
-    values[transducerName(type, unit, name)] = value;
+    const measured = transducerName(type, unit, name);
+    if (measured !== "") values[measured] = value;
   }
   return { class: "telemetry", values: numbersIn(values) };
 }
 
+/** Empty where neither type, name nor unit has a letter or a digit. */
 function transducerName(type: string, unit: string, name: string): string {
   // P is pascal of a pressure and per cent of everything else; M is a cubic metre of a volume.
   const suffix = type === "P" && unit === "P" ? "pa" : type === "V" && unit === "M" ? "m3" : (UNITS.get(unit) ?? unit);
