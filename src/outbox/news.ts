@@ -17,10 +17,7 @@ export function newsOf<T extends object>(now: T, told: T): News<T> {
       continue;
     }
     const changes = newsOf(value, before);
-    for (const _ in changes) {
-      news[name] = changes;
-      break;
-    }
+    if (Object.keys(changes).length > 0) news[name] = changes;
   }
   return news as News<T>;
 }
