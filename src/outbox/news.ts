@@ -17,7 +17,10 @@ export function newsOf<T extends object>(now: T, told: T): News<T> {
       continue;
     }
     const changes = newsOf(value, before);
-    if (Object.keys(changes).length > 0) news[name] = changes;
+    for (const _ in changes) {
+      news[name] = changes;
+      break;
+    }
   }
   return news as News<T>;
 }

@@ -20,7 +20,6 @@ import { GroupCommit, RECENT_IDS, type Taken } from "./group-commit.ts";
 import type { PeekedReading } from "./inspection.ts";
 import { KeptUpkeep } from "./kept-upkeep.ts";
 import { addLedgers, type Ledger } from "./ledger.ts";
-import { withNews } from "./news.ts";
 import { teller } from "./notices.ts";
 import type { Operation, Operations, TendOutcome } from "./protocol.ts";
 import type { ReplayBatchLimits, ReplayCount, ReplayCursor, ReplaySelection, ReplayTake } from "./replaying.ts";
@@ -129,7 +128,7 @@ export class Outbox implements BatchSource, ReplaySource {
     const { link, books, recentIds } = await WorkerLink.open(
       { ...worker, recentIds: RECENT_IDS },
       {
-        books: (news) => outbox.#noteBooks(withNews(outbox.#known, news)),
+        books: (books) => outbox.#noteBooks(books),
         notice: teller(context),
         damageFound: (detail) => outbox.#fatal(new Error(`the outbox's file is damaged: ${detail}`), true),
         putBack: (file) => outbox.#fatal(putBack(file), true),

@@ -3,7 +3,7 @@ import { Worker } from "node:worker_threads";
 import { GatewayError } from "../kernel/errors.ts";
 import type { ClockQuality } from "../observation/observation.ts";
 import type { Books, Notice } from "./books.ts";
-import type { News } from "./news.ts";
+import { type News, withNews } from "./news.ts";
 import type { FaultReport, Operation, Operations, Reply, Request, WorkerSettings } from "./protocol.ts";
 
 /** A request that the worker could not perform. */
@@ -17,8 +17,8 @@ export class WorkerFault extends Error {
 }
 
 export interface WorkerLinkEvents {
-  /** What has changed of the numbers, with every answer and when there is more; called before the answer's own promise settles. */
-  books(news: News<Books>): void;
+  /** New numbers, with every answer and when there are more; called before the answer's own promise settles. */
+  books(books: Books): void;
   notice(notice: Notice): void;
   /** The file is damaged; the next start repairs it. */
   damageFound(detail: string): void;
@@ -41,6 +41,8 @@ export class WorkerLink {
   readonly #pending = new Map<number, Pending>();
   #nextId = 1;
   #closing = false;
+  /** As the worker has told them. */
+  #books: Books | undefined;
 
   private constructor(worker: Worker, events: WorkerLinkEvents) {
     this.#worker = worker;
@@ -69,8 +71,10 @@ export class WorkerLink {
         if (!link.#closing) link.#fail(new Error(`the outbox's worker ended with status ${code}`));
       });
       worker.on("message", (reply: Reply) => {
-        if (reply.kind === "opened") resolve({ link, books: reply.books, recentIds: reply.recentIds });
-        else if (reply.kind === "not-opened") {
+        if (reply.kind === "opened") {
+          link.#books = reply.books;
+          resolve({ link, books: reply.books, recentIds: reply.recentIds });
+        } else if (reply.kind === "not-opened") {
           link.#closing = true;
           reject(cannotOpen(settings.file, reply.fault, reply.hint));
         } else link.#receive(reply);
@@ -109,7 +113,7 @@ export class WorkerLink {
       return;
     }
     if (reply.kind === "books") {
-      this.#events.books(reply.books);
+      this.#noteBooks(reply.books);
       return;
     }
     const pending = this.#pending.get(reply.id);
@@ -120,8 +124,14 @@ export class WorkerLink {
       else pending.reject(fault);
       return;
     }
-    this.#events.books(reply.books);
+    this.#noteBooks(reply.books);
     pending?.resolve(reply.gives);
+  }
+
+  #noteBooks(news: News<Books>): void {
+    if (this.#books === undefined) return;
+    this.#books = withNews(this.#books, news);
+    this.#events.books(this.#books);
   }
 
   #fail(error: Error): void {

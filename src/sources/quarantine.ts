@@ -55,24 +55,21 @@ export class Quarantine implements Refusals {
   }
 
   add({ detail, via, device, ...rest }: QuarantineEntry): void {
-    this.#keep({ ...rest, detail: beginningOf(detail), via: beginningOf(via), device: beginningOf(device) });
+    const entry = { ...rest, detail: beginningOf(detail), via: beginningOf(via), device: beginningOf(device) };
+    const sender = `${entry.source}\n${entry.device}`;
+    this.#kept.push({ entry, sender });
+    this.#counts.set(sender, (this.#counts.get(sender) ?? 0) + 1);
+    if (this.#kept.length > this.#capacity) this.#drop();
   }
 
   list(most = this.#capacity): QuarantineEntry[] {
     const chosen = new Quarantine(most);
-    for (const { entry } of this.#kept) chosen.#keep(entry);
+    for (const { entry } of this.#kept) chosen.add(entry);
     return chosen.#kept.map(({ entry }) => entry);
   }
 
   get size(): number {
     return this.#kept.length;
-  }
-
-  #keep(entry: QuarantineEntry): void {
-    const sender = `${entry.source}\n${entry.device}`;
-    this.#kept.push({ entry, sender });
-    this.#counts.set(sender, (this.#counts.get(sender) ?? 0) + 1);
-    if (this.#kept.length > this.#capacity) this.#drop();
   }
 
   #drop(): void {

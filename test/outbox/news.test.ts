@@ -45,9 +45,14 @@ test("only what has changed is told", () => {
     lastSeq: 6,
     room: { fill: 0.5 },
   };
-  const now = structuredClone(books);
-  now.ledgers[1] = { accepted: 7, pending: 2 };
-  now.lastSeq = 8;
+  const now = {
+    ledgers: [
+      { accepted: 1, pending: 1 },
+      { accepted: 7, pending: 2 },
+    ],
+    lastSeq: 8,
+    room: { fill: 0.5 },
+  };
   assert.deepEqual({ ...newsOf(now, books) }, { ledgers: { 1: { accepted: 7, pending: 2 } }, lastSeq: 8 });
   assert.deepEqual(newsOf(books, structuredClone(books)), {});
 });
